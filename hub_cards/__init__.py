@@ -1,0 +1,71 @@
+"""Cards: what the README of a trained model, a labelled data set or a method says, written safely from data.
+
+Names are loaded on first use: importing this package loads neither jinja2 nor huggingface_hub nor matplotlib.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_labels.hub_cards.dataset_card import LabelColumn, render_dataset_card
+    from hf_labels.hub_cards.escape import Markdown, code, prose, python_literal
+    from hf_labels.hub_cards.method_page import render_method_page
+    from hf_labels.hub_cards.plots import CardPlot, confusion_matrix_plot, paired_results_plot, reliability_diagram
+    from hf_labels.hub_cards.render import render_card
+    from hf_labels.hub_cards.results import ResultRow
+    from hf_labels.hub_cards.save import save_card
+    from hf_labels.hub_cards.texts import MethodText, method_slugs, method_text
+    from hf_labels.hub_cards.validate import validate_card
+
+_NAMES = {
+    "CardPlot": "plots",
+    "LabelColumn": "dataset_card",
+    "Markdown": "escape",
+    "MethodText": "texts",
+    "ResultRow": "results",
+    "code": "escape",
+    "confusion_matrix_plot": "plots",
+    "method_slugs": "texts",
+    "method_text": "texts",
+    "paired_results_plot": "plots",
+    "prose": "escape",
+    "python_literal": "escape",
+    "reliability_diagram": "plots",
+    "render_card": "render",
+    "render_dataset_card": "dataset_card",
+    "render_method_page": "method_page",
+    "save_card": "save",
+    "validate_card": "validate",
+}
+
+__all__ = [
+    "CardPlot",
+    "LabelColumn",
+    "Markdown",
+    "MethodText",
+    "ResultRow",
+    "code",
+    "confusion_matrix_plot",
+    "method_slugs",
+    "method_text",
+    "paired_results_plot",
+    "prose",
+    "python_literal",
+    "reliability_diagram",
+    "render_card",
+    "render_dataset_card",
+    "render_method_page",
+    "save_card",
+    "validate_card",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'hf_labels.hub_cards' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"hf_labels.hub_cards.{_NAMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
