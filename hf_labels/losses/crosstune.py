@@ -91,7 +91,11 @@ def check_num_heads(num_heads: int, hidden_size: int) -> None:
 
 
 def crosstune_loss(
-    log_probs: Tensor, labels: Tensor, sample_weight: Tensor | None = None, ignore_index: int = -100
+    log_probs: Tensor,
+    labels: Tensor,
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
 ) -> Tensor:
     """Mean negative log-probability of the gold label.
 
@@ -103,6 +107,7 @@ def crosstune_loss(
         sample_weight (`Tensor` of shape `(B,)`, *optional*): Factor of each row. The sum is divided by the number of
             labelled rows, not by the sum of the weights, so that accumulated batches of one size average exactly.
         ignore_index (`int`, *optional*, defaults to `-100`): Rows with this label do not count.
+        reduction (`str`, *optional*, defaults to `"mean"`): `"sum"` leaves out the division.
 
     Returns:
         `Tensor` of shape `()`: The loss in nats; 0 with a gradient path when no row is labelled.
@@ -115,6 +120,8 @@ def crosstune_loss(
         raise ValueError(
             f"`log_probs` (B, C) and `labels` (B,) disagree: got {tuple(log_probs.shape)} and {tuple(labels.shape)}."
         )
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"`reduction` must be 'mean' or 'sum', got {reduction!r}.")
     if sample_weight is not None and sample_weight.shape != labels.shape:
         raise ValueError(f"`sample_weight` must have shape {tuple(labels.shape)}, got {tuple(sample_weight.shape)}.")
     known = labels != ignore_index
@@ -130,7 +137,8 @@ def crosstune_loss(
     weights = known.to(picked.dtype)
     if sample_weight is not None:
         weights = weights * sample_weight.to(picked.dtype)
-    return -(picked * weights).sum() / known.sum().clamp(min=1)
+    total = -(picked * weights).sum()
+    return total if reduction == "sum" else total / known.sum().clamp(min=1)
 
 
 def agree(teacher_probs: Tensor, intended: Tensor) -> Tensor:

@@ -315,9 +315,7 @@ def _check_options(temperature: float, divergence: str, reduction: str) -> None:
         raise ValueError(f"`reduction` must be mean, sum or none, got {reduction!r}.")
 
 
-def _reduce(
-    rows: Tensor, mask: Tensor | None, weight: Tensor | None, reduction: str, scale: float = 1.0
-) -> Tensor:
+def _reduce(rows: Tensor, mask: Tensor | None, weight: Tensor | None, reduction: str, scale: float = 1.0) -> Tensor:
     for name, given in (("mask", mask), ("weight", weight)):
         if given is not None and given.shape != rows.shape:
             raise ValueError(f"`{name}` must have shape {tuple(rows.shape)}, got {tuple(given.shape)}.")
