@@ -254,8 +254,8 @@ def check_soft(col: Column, name: str, limits: Limits) -> Found:
     if width < 2:
         raise ValueError(f"Column `{name}` has rows of {width} class(es) from row 0 on, expected at least 2.")
     rows = check_distributions(col.matrix(), f"Column `{name}`", limits.normalize, name)
+    _need_classes(name, width, (rows > 0).sum(axis=0), limits)  # a class occurs when it has any mass
     counts = np.bincount(rows.argmax(axis=1), minlength=width)
-    _need_classes(name, width, counts, limits)
     return Found(width, 0, tuple(int(c) for c in counts))
 
 

@@ -112,6 +112,7 @@ BAD = {
     "soft ragged": ("soft", [[0.5, 0.5], [1.0]], {}, ValueError, r"1 probabilities at row 1, row 0 has 2"),
     "soft hard": ("soft", [0, 1], {}, ValueError, r"one value per row.*convert_column"),
     "soft one": ("soft", [[1.0], [1.0]], {}, ValueError, r"1 class\(es\) from row 0"),
+    "soft one of two": ("soft", [[1, 0], [1, 0]], {"min_classes": 2}, ValueError, r"1 class\(es\) only \(id 0"),
     "soft width": ("soft", [[0.5, 0.5]], {"num_labels": 4}, ValueError, r"2 probabilities at row 0, expected 4"),
     "crowd silent": ("crowd", [[0, 1], [-1, -1]], {}, ValueError, r"no answer of any .* row 1 .1 such.*uniform"),
     "crowd ragged": ("crowd", [[0, 1], [0]], {}, ValueError, r"1 annotators at row 1, row 0 has 2.*pads with -1"),
@@ -202,6 +203,11 @@ def test_mask_hides_unknown_entries():
         check_column(wrong, "multi")
     with pytest.raises(ValueError, match="`label_mask` has 1 entries at row 0, expected 2"):
         check_values([[1, 0]], "multi", mask=[[1]])
+
+
+def test_a_soft_class_occurs_when_it_has_any_mass():
+    report = check_values([[0.5, 0.5, 0], [0.6, 0.4, 0]], "soft", min_classes=2)
+    assert report.counts == (2, 0, 0)
 
 
 def test_bags():
@@ -297,3 +303,11 @@ def test_fixed_width_lists_with_a_missing_row():
     )
     with pytest.raises(ValueError, match="None at row 1"):
         check_column(data, "soft")
+
+
+def test_two_dimensional_features_are_read_as_lists_of_lists():
+    data = Dataset.from_dict(
+        {"labels": [[[1, 0]], [[0, 1]]]}, features=Features({"labels": datasets.Array2D((1, 2), "int64")})
+    )
+    with pytest.raises(TypeError, match="Column `labels` holds lists of lists"):
+        check_column(data, "multi")
