@@ -11,6 +11,7 @@ from transformers.trainer_pt_utils import find_batch_size
 
 from hf_labels.data.collators import LabelCollator
 from hf_labels.data.rng import derive_seed, isolated_rng
+from hf_labels.hub import SafePush
 from hf_labels.trainers.checks import check_data, check_output_dir
 from hf_labels.trainers.inputs import InputsTrainer
 from hf_labels.trainers.interrupt import InterruptGuard
@@ -34,7 +35,7 @@ class LabelTrainingArguments(TrainingArguments):
     )
 
 
-class LabelTrainer(InputsTrainer):
+class LabelTrainer(SafePush, InputsTrainer):
     """A `Trainer` for losses that need more than `labels`, or state besides the weights.
 
     A subclass sets the class attributes it needs and overrides `compute_loss`, which **returns the mean over its
@@ -82,6 +83,10 @@ class LabelTrainer(InputsTrainer):
     def num_classes(self) -> int | None:
         """Classes of the model, against which labels are checked; `None` when it has no such number."""
         return getattr(getattr(self.model, "config", None), "num_labels", None)
+
+    def card_facts(self, finetuned_from: str | None = None) -> dict[str, Any]:
+        """Arguments of [`~hf_labels.hub_cards.render_card`] that this method knows better than the base."""
+        return {}
 
     def init_method_state(self) -> None:
         """Called by `train()` when `self.model` is in place and before a checkpoint is restored."""
@@ -158,8 +163,12 @@ class LabelTrainer(InputsTrainer):
         check_output_dir(self.model, output_dir, resume, overwrite)
         check_data(self)
         self._train_terms = TermLog()
-        with self._interrupt:
-            return super().train(resume, trial, ignore_keys_for_eval)
+        try:
+            with self._interrupt:
+                return super().train(resume, trial, ignore_keys_for_eval)
+        finally:
+            for stream in self.streams.values():
+                stream.close()
 
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         self.init_method_state()
@@ -193,9 +202,9 @@ class LabelTrainer(InputsTrainer):
         """Write the card of the method to `output_dir/README.md`; arguments as in `Trainer.create_model_card`."""
         if not self.is_world_process_zero():
             return
-        from hf_labels.hub_cards import render_card, save_card
-        from hf_labels.trainers.card import card_arguments
+        from hf_labels.trainers.card import card_arguments, write_card
 
         given = inspect.signature(Trainer.create_model_card).bind(self, *args, **kwargs).arguments
-        card = render_card(self._slug, **card_arguments(**{"trainer": given.pop("self"), **given}))
-        save_card(card, self.args.output_dir or ".")
+        facts = card_arguments(**{"trainer": given.pop("self"), **given})
+        facts.update(self.card_facts(finetuned_from=given.get("finetuned_from")))
+        write_card(self._slug, facts, self.args.output_dir or ".")

@@ -1,11 +1,15 @@
 """What a trainer knows about its run, as the arguments of `render_card`."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hf_labels.hub_cards import ResultRow
+from hf_labels.hub_cards import ResultRow, render_card, save_card
+from hf_labels.hub_cards.texts import method_slugs
+
+logger = logging.getLogger(__name__)
 
 _TASKS = (
     ("ForSequenceClassification", "text-classification"),
@@ -56,6 +60,18 @@ def card_arguments(
     return given
 
 
+def write_card(slug: str, facts: Mapping[str, Any], folder: str) -> None:
+    """Render the card and save it; a `README.md` that somebody else wrote stays, and the log says so.
+
+    A `LabelTrainer` of another package may name a method of its own: its card is the general one.
+    """
+    card = render_card(slug if slug in method_slugs() else "", **facts)
+    try:
+        save_card(card, folder)
+    except FileExistsError as error:
+        logger.warning("No model card was written. %s", error)
+
+
 def changed_arguments(args: Any) -> dict[str, Any]:
     """Training arguments that differ from their defaults and are plain values."""
     changed = {}
@@ -64,7 +80,8 @@ def changed_arguments(args: Any) -> dict[str, Any]:
         value = getattr(args, field.name)
         value = getattr(value, "value", value)  # enumerations
         plain = value is None or isinstance(value, (bool, int, float, str))
-        if plain and value != default and not (isinstance(value, str) and os.path.isabs(value)):
+        switched_off = value is False and default is None  # `TrainingArguments` settles what was left open
+        if plain and value != default and not switched_off and not (isinstance(value, str) and os.path.isabs(value)):
             changed[field.name] = value
     return changed
 
@@ -80,7 +97,7 @@ def _results(trainer: Any, names: Sequence[str], splits: Sequence[str]) -> list[
     for key, value in evaluations[-1].items():
         metric = key.removeprefix("eval_")
         if key.startswith("eval_") and not metric.endswith(_SPEED) and isinstance(value, (int, float)):
-            rows.append(ResultRow(name, split, metric, float(value)))
+            rows.append(ResultRow(name, split, metric, float(value), seeds=1))
     return rows
 
 

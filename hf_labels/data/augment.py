@@ -20,6 +20,7 @@ PROMPT = (
     "{meaning}. They must be as varied as the examples and written in the same style.\n\nExamples:\n{examples}\n\n"
     "{form}"
 )
+DEMO_CHARACTERS = 500  # of each text shown; the rest of a long one says little more about its class
 _LINES = "Write one text per line, each starting with '- '. Write nothing else."
 _JSON = 'Answer with JSON of the form {"texts": ["...", "..."]} and nothing else.'
 SCHEMA = {
@@ -189,7 +190,7 @@ def parse_texts(answer: str) -> list[str]:
         if isinstance(items, list) and all(isinstance(item, str) for item in items):
             return [" ".join(item.split()) for item in items]
     lines = []
-    for line in answer.splitlines():
+    for line in filter(str.strip, answer.splitlines()):
         line = re.sub(r"^\s*(?:[-*•]|\(?\d{1,3}[.):])\s*", "", line)
         lines.append(" ".join(line.strip().strip('"“”').split()))
     return lines
@@ -209,7 +210,7 @@ def _request(
         number=number,
         name=name,
         meaning="" if description == name else f" ({description.rstrip('.')})",
-        examples="\n".join(f"- {' '.join(text.split())}" for text in shown) or "(none)",
+        examples="\n".join(f"- {' '.join(text.split())[:DEMO_CHARACTERS]}" for text in shown) or "(none)",
         form=_JSON if form == "json" else _LINES,
     )
     return Request(
@@ -231,12 +232,14 @@ def _ask(lm: Any, requests: list[Any], form: str) -> tuple[list[list[str]], str 
     except BudgetExceeded as error:
         logger.warning("Generation stopped: %s What was written until then is used.", error)
         answers, stopped = list(error.partial or []), str(error)
-    parsed = []
+    parsed: list[list[str]] = []
     for answer in answers:
         if answer is None:
             parsed.append([])
-        elif form == "json":
-            parsed.append([" ".join(t.split()) for t in (answer.value or {}).get("texts", []) if isinstance(t, str)])
+        elif form == "json" and answer.value is not None:
+            parsed.append([" ".join(text.split()) for text in answer.value["texts"]])
+        elif form == "json":  # no valid JSON even after a repair: take what can be read as a list
+            parsed.append(parse_texts(answer.raw or ""))
         else:
             parsed.append([text for written in answer.texts for text in parse_texts(written)])
     return parsed + [[] for _ in range(len(requests) - len(parsed))], stopped

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_labels.data.features import check_finite, weights_hash
+from hf_labels.hub import commit_of
 from hf_labels.losses.crosstune import masked_max, masked_mean
 
 POOLINGS = ("mask", "mean", "max", "cls", "last")
@@ -92,12 +93,12 @@ class TextEncoder:
 
         try:
             place = resolve_backbone(name)
-            tokenizer = AutoTokenizer.from_pretrained(place, revision=revision or "main")
-            model = AutoModel.from_pretrained(place, revision=revision or "main", dtype=dtype or torch.float32)
+            found = commit_of(place, revision) or revision
+            tokenizer = AutoTokenizer.from_pretrained(place, revision=found or "main")
+            model = AutoModel.from_pretrained(place, revision=found or "main", dtype=dtype or torch.float32)
         except (OSError, ValueError) as error:
             raise OSError(f"The encoder `{name}` (revision {revision or 'main'}) cannot be loaded: {error}") from error
-        found = getattr(model.config, "_commit_hash", None)
-        return cls(model, tokenizer, model_id=name, revision=revision or found, **options)
+        return cls(model, tokenizer, model_id=name, revision=found, **options)
 
     @property
     def device(self) -> torch.device:

@@ -12,7 +12,8 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +215,7 @@ def add_features(
         raise KeyError(f"Column `{column}` is missing; the data set has: {', '.join(dataset.column_names)}.")
     cache = FeatureCache(key, cache_dir)
     outputs = cache.get(dataset[column][:], encode, chunk_size=chunk_size, progress=progress)
-    silent = datasets.are_progress_bars_disabled()
-    if len(dataset) < 10_000:
-        datasets.disable_progress_bars()  # `add_column` copies a selection of rows, with a bar even for ten of them
-    try:
+    with no_bars(len(dataset)):
         for name, array in outputs.items():
             new = (names or {}).get(name, name)
             if new in dataset.column_names:
@@ -226,10 +224,22 @@ def add_features(
             for size in reversed(array.shape[1:]):
                 kind = datasets.List(kind, length=size)
             dataset = dataset.add_column(new, list(array.astype(np.float32)), feature=kind)
-    finally:
-        if not silent:
-            datasets.enable_progress_bars()
     return dataset
+
+
+@contextmanager
+def no_bars(rows: int) -> Iterator[None]:
+    """Keep `datasets` from showing bars for small copies: under 10 000 rows."""
+    import datasets
+
+    hide = rows < 10_000 and not datasets.are_progress_bars_disabled()
+    if hide:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hide:
+            datasets.enable_progress_bars()
 
 
 def item_hash(item: Any) -> bytes:

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import io
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +92,19 @@ def load_drug_reviews(split: str = "train", conditions: int = 10, label: str = "
             f"`split` must be 'train' or 'test' and `label` 'condition' or 'rating', got {split!r} and {label!r}."
         )
     tables = _drug_tables()
-    counts: dict[str, int] = {}
-    for row in tables["train"]:
-        if row["condition"]:
-            counts[row["condition"]] = counts.get(row["condition"], 0) + 1
+    counts = Counter(row["condition"] for row in tables["train"] if row["condition"])
     if not 0 <= conditions <= len(counts):
         raise ValueError(f"`conditions` must be in [0, {len(counts)}], got {conditions}.")
-    kept = sorted(counts, key=lambda name: (-counts[name], name))[: conditions or None]
+    kept = set(sorted(counts, key=lambda name: (-counts[name], name))[:conditions])
+    if not conditions:
+        kept = {
+            row["condition"] for table in tables.values() for row in table if row["condition"] or label == "rating"
+        }
     rows = [row for row in tables[split] if row["condition"] in kept]
-    names = sorted(_CUT_NAMES.get(name, name) for name in kept) if label == "condition" else None
-    pairs = [(row["review"], _CUT_NAMES.get(row[label], row[label])) for row in rows]
-    data = _dataset(pairs, names or ["negative", "neutral", "positive"])
+    names = sorted({_CUT_NAMES.get(name, name) for name in kept})
+    if label == "rating":
+        names = ["negative", "neutral", "positive"]
+    data = _dataset([(row["review"], _CUT_NAMES.get(row[label], row[label])) for row in rows], names)
     return data.add_column("drug", [row["drugName"] for row in rows])
 
 

@@ -47,6 +47,19 @@ def test_rows_draw_by_seed_epoch_and_row_numbers():
     assert len(SeededRows(Noisy(), 1)) == 8
 
 
+def test_workers_that_stay_alive_see_the_epoch():
+    dataset = SeededRows(Noisy(), 1, shared=True)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=4, num_workers=1, persistent_workers=True, collate_fn=list
+    )
+    alone = SeededRows(Noisy(), 1)
+    for epoch in (0, 1, 4):
+        dataset.set_epoch(epoch)
+        alone.set_epoch(epoch)
+        with isolated_rng():
+            assert list(loader) == [alone.__getitems__([0, 1, 2, 3]), alone.__getitems__([4, 5, 6, 7])]
+
+
 @pytest.mark.parametrize(("batches", "accumulation"), [(5, 2), (6, 2), (4, 1), (3, 5)])
 def test_batches_drawn_follows_the_loop_of_trainer(batches, accumulation):
     drawn, step = 0, 0

@@ -5,7 +5,7 @@ def pytest_terminal_summary(terminalreporter):
     files: dict[str, list[bool]] = {}
     for outcome in ("passed", "failed", "error"):
         for report in terminalreporter.getreports(outcome):
-            name = dict(report.user_properties).get("golden_file")
+            name = dict(getattr(report, "user_properties", ())).get("golden_file")
             if name and report.when == "call":
                 files.setdefault(name, []).append(outcome == "passed")
     if files:

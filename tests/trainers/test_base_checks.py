@@ -86,6 +86,27 @@ def test_card_is_written_with_results_and_changed_arguments(tmp_path):
     assert "output_dir" not in changed_arguments(trainer.args)
 
 
+def test_card_of_somebody_else_stays_and_training_goes_on(tmp_path, caplog):
+    trainer = make(tmp_path / "mine")
+    (tmp_path / "mine").mkdir(exist_ok=True)
+    (tmp_path / "mine" / "README.md").write_text("# My own words\n")
+    trainer.create_model_card(model_name="mine")
+    assert (tmp_path / "mine" / "README.md").read_text() == "# My own words\n"
+    assert "No model card was written" in caplog.text and "README.md" in caplog.text
+
+
+def test_trainer_of_another_package_gets_the_general_card(tmp_path):
+    class TheirTrainer(ToyTrainer):
+        _slug = "their_method"
+
+        def card_facts(self, finetuned_from=None):
+            return {"extra": {"written by": "somebody else"}}
+
+    make(tmp_path / "theirs", TheirTrainer).create_model_card(model_name="theirs")
+    card = (tmp_path / "theirs" / "README.md").read_text()
+    assert "their_method" not in card and "somebody else" in card and "of its author" in card
+
+
 def test_empty_one_class_and_different_label_spaces(tmp_path):
     with pytest.raises(ValueError, match="training data set .*is empty"):
         make(tmp_path, train=toys.text_dataset(12).select([])).train()

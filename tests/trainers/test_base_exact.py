@@ -82,14 +82,7 @@ def test_streams_cover_their_data_and_one_epoch_is_the_primary(whole_run):
 
 def test_random_views_do_not_depend_on_workers(whole_run, tmp_path):
     whole, _ = whole_run
-    part = toy_run(
-        tmp_path,
-        steps=5,
-        dataloader_num_workers=2,
-        dataloader_persistent_workers=True,
-        save_strategy="no",
-        eval_strategy="no",
-    )
+    part = toy_run(tmp_path, steps=5, save_strategy="no", eval_strategy="no", dataloader_num_workers=2)
     assert part.seen_noise == whole.seen_noise[: len(part.seen_noise)]
     assert part.seen_unlabeled == whole.seen_unlabeled[: len(part.seen_unlabeled)]
 
@@ -175,6 +168,15 @@ def test_terms_decompose_the_logged_loss_with_a_short_last_step(whole_run):
     assert len({entry["eval_loss"] for entry in evaluations}) == 4  # steps 3, 6, 9 and the end
 
 
+def test_terms_between_logs_weigh_updates_as_the_loss_does(tmp_path):
+    """An epoch of 2, 2 and 1 batches: the last batch is a whole update, and counts as one."""
+    args = LabelTrainingArguments(**toys.quick(tmp_path, gradient_accumulation_steps=2, logging_steps=3))
+    trainer = PlainTrainer(toys.tiny_bert(), args, train_dataset=toys.text_dataset(20))
+    trainer.train()
+    log = trainer.state.log_history[0]
+    assert log["step"] == 3 and log["doubled"] == pytest.approx(2 * log["loss"], rel=1e-6)
+
+
 def test_bf16_autocast_trains_the_student_and_runs_the_teacher(tmp_path):
     trainer = toy_run(tmp_path, steps=3, bf16=True, save_strategy="no", eval_strategy="no")
     assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
@@ -217,8 +219,9 @@ def test_adapters_share_their_base_with_the_teacher_and_resume(tmp_path):
 def test_model_init_and_training_twice(tmp_path):
     args = LabelTrainingArguments(**toys.quick(tmp_path, max_steps=2, bf16=True))
     data = toys.text_dataset(8)
+    unlabeled = data.remove_columns("labels")
     trainer = ToyTrainer(
-        None, args, train_dataset=data, model_init=toys.tiny_bert, unlabeled_dataset=data.remove_columns("labels")
+        None, args, train_dataset=data, model_init=lambda: toys.tiny_bert(), unlabeled_dataset=unlabeled
     )
     trainer.train()
     first = toys.weights(trainer.model)
