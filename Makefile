@@ -29,11 +29,13 @@ types: $(STAMP)-dev
 
 experiments: $(STAMP)-dev
 	for script in examples/*.py; do [ "$$script" = examples/harness.py ] || $(PY) "$$script" || exit 1; done
-	$(PY) examples/harness.py
+	$(MAKE) readme
 
-# The table of methods in the README comes from the catalog.
+# The table of methods in the README comes from the catalog, measured numbers from examples/results.
 readme: $(STAMP)-dev
 	$(PY) -m hf_labels.hub_cards.table README.md
+	$(PY) -m hf_labels.hub_cards.method_page examples/results
+	$(PY) examples/harness.py
 
 # torch goes first and alone: a plain `pip install torch` would bring several gigabytes of CUDA to a CPU machine.
 $(STAMP)-torch:

@@ -1,7 +1,11 @@
-"""The documentation page of a method: its text, with the results that its example measured."""
+"""The documentation page of a method: its text, with the results that its example measured.
+
+`python -m hf_labels.hub_cards.method_page examples/results` writes the section `Results` of every method text anew.
+"""
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from hf_labels.hub_cards.parts import environment, shown_value, tidy
 from hf_labels.hub_cards.results import direction, number
 from hf_labels.hub_cards.texts import MethodText, method_text
 
+RESULTS = "Results"
 _AFTER_RESULTS = ("When it fails", "Sources")
 _ROW_KEYS = ("name", "setting", "metric", "mean", "stderr", "seeds")
 _PAIR_KEYS = ("setting", "a", "b", "mean_difference", "stderr", "wins", "n")
@@ -111,13 +116,34 @@ def _paper_line(method: MethodText) -> Markdown:
     return Markdown(f"Paper: [{title}]({method.url}) ({method.paper})" if method.url else f"Paper: {title}")
 
 
+def results_section(slug: str, results: Mapping[str, Any] | str | os.PathLike[str]) -> str:
+    """Body of the section `Results` of one method, in Markdown.
+
+    Raises:
+        ValueError: If the results are not those of this method, or a row lacks a key.
+    """
+    data = read_results(results, slug)
+    return tidy(environment().get_template("results.md.j2").render(results=_results_context(data))).strip()
+
+
+def with_results(text: str, section: str) -> str:
+    """A method text with its section `Results` written anew; it stands before `Sources`."""
+    before, mark, rest = text.partition(f"\n## {RESULTS}\n")
+    if mark:
+        rest = rest[rest.index("\n## ") :]
+    else:
+        before, mark, rest = text.partition("\n## Sources\n")
+        rest = mark + rest
+    return f"{before}\n## {RESULTS}\n\n{section}\n{rest}"
+
+
 def render_method_page(slug: str, results: Mapping[str, Any] | str | os.PathLike[str] | None = None) -> str:
     """The documentation page of one method, in Markdown.
 
     Args:
         slug (`str`): For example `"crosstune"`.
-        results (`Mapping` or path, *optional*): Content or path of `examples/results/<slug>.json`; the page says
-            so when there is none.
+        results (`Mapping` or path, *optional*): Content or path of a result file, in place of the results that the
+            text holds.
 
     Returns:
         `str`: Title, what it is, label assumptions, usage, loading, results, limits, sources, citation.
@@ -126,8 +152,10 @@ def render_method_page(slug: str, results: Mapping[str, Any] | str | os.PathLike
         ValueError: If there is no text for `slug`, or the results are not those of this method.
     """
     method = method_text(slug)
-    data = None if results is None else read_results(results, slug)
     text = dict(method.sections)
+    measured = text.pop(RESULTS, "Nothing was measured yet.")
+    if results is not None:
+        measured = results_section(slug, results)
     text["Loading"] = method.loading("me/my-model")
     page = (
         environment()
@@ -137,8 +165,24 @@ def render_method_page(slug: str, results: Mapping[str, Any] | str | os.PathLike
             paper=_paper_line(method),
             before=[(name, Markdown(body)) for name, body in text.items() if name not in _AFTER_RESULTS],
             after=[(name, Markdown(text[name])) for name in _AFTER_RESULTS],
-            results=None if data is None else _results_context(data),
+            results=Markdown(measured),
             citation=Markdown(method.citation),
         )
     )
     return tidy(page)
+
+
+def update_texts(results: str | os.PathLike[str], texts: str | os.PathLike[str]) -> list[str]:
+    """Write the section `Results` of each text `<slug>.md` that has a file `<slug>.json`; the slugs written."""
+    written = []
+    for path in sorted(Path(texts).glob("*.md")):
+        measured = Path(results) / f"{path.stem}.json"
+        if measured.is_file():
+            text = path.read_text(encoding="utf-8")
+            path.write_text(with_results(text, results_section(path.stem, measured)), encoding="utf-8")
+            written.append(path.stem)
+    return written
+
+
+if __name__ == "__main__":
+    print(*update_texts(sys.argv[1], Path(__file__).parent / "methods"))

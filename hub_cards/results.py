@@ -136,13 +136,18 @@ def table_rows(rows: Sequence[ResultRow]) -> list[list[Markdown]]:
 
 
 def eval_results(rows: Sequence[ResultRow], task: str) -> "list[EvalResult]":
-    """The rows for the `model-index` of the Hub. A number that is not finite has no place there and is left out."""
+    """The rows for the `model-index` of the Hub, each number once (a row per baseline repeats it).
+
+    A number that is not finite has no place there and is left out.
+    """
     from huggingface_hub import EvalResult
 
-    found = []
+    found, seen = [], set()
     for row in rows:
-        if not math.isfinite(row.value):
+        key = (row.dataset, row.split, row.metric_id, row.value, row.num_seeds)
+        if not math.isfinite(row.value) or key in seen:
             continue
+        seen.add(key)
         name = row.metric_id
         if row.num_seeds > 1:
             name += f", mean of {row.num_seeds} seeds"

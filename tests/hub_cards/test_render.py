@@ -107,7 +107,7 @@ def test_labels_read_as_they_were_given():
     assert f"{left} more labels" in page
 
 
-@pytest.mark.parametrize("template", ["base.md.j2", "dataset.md.j2", "method_page.md.j2"])
+@pytest.mark.parametrize("template", ["base.md.j2", "dataset.md.j2", "method_page.md.j2", "results.md.j2"])
 def test_a_missing_value_is_an_error(template):
     with pytest.raises(UndefinedError):
         environment().get_template(template).render(title="x")
@@ -178,6 +178,14 @@ def test_numpy_values_are_plain_in_the_metadata():
     assert cells(str(card), "Data set")[0][5] == "3 (0, 1, 2)"
     card.data["note"] = np.str_("later: too")
     assert front_matter(str(card))["note"] == "later: too"
+
+
+def test_a_number_with_several_baselines_is_one_entry_of_the_index():
+    rows = [ResultRow("d", "test", "accuracy", 0.5, name, 0.4) for name in ("probe", "zero-shot")]
+    card = render_card("crosstune", model_id="me/m", results=[*rows, ResultRow("d", "test", "ece", 0.5)])
+    found = [(result.metric_type, result.metric_value) for result in card.data.eval_results]
+    assert found == [("accuracy", 0.5), ("ece", 0.5)]
+    assert [row[-2:] for row in cells(str(card), "Data set")][:2] == [["probe", "0.4"], ["zero-shot", "0.4"]]
 
 
 def test_a_number_that_is_not_finite_is_shown_and_kept_from_the_index():

@@ -1,4 +1,5 @@
-"""The code on the page of `soft_labels` runs as it stands, with a tiny local backbone in place of the Hub id."""
+"""The code on the pages of `soft_labels` and `crosstune` runs as it stands, with a tiny local backbone instead of a Hub
+id."""
 
 import re
 
@@ -48,3 +49,19 @@ def test_usage_and_loading_of_soft_labels_run_as_written(tmp_path, monkeypatch, 
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert validate_card(card, tmp_path / "out", slug="soft_labels") == []
     assert "| `negative` | - |" in card and "`loss` (lower is better)" in card
+
+
+def test_usage_and_loading_of_crosstune_run_as_written(tmp_path, monkeypatch, capsys):
+    (tmp_path / "backbone").mkdir()
+    backbone = tiny_backbone(tmp_path / "backbone")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_LABELS_CACHE", str(tmp_path / "cache"))
+    method = method_text("crosstune")
+    code, places = re.subn(r'(?m)^backbone = "[^"]+"', f"backbone = {backbone!r}", method.usage_code)
+    assert places == 1
+    run: dict = {}
+    exec(compile(code, "usage", "exec"), run)
+    assert run["again"].config.id2label == {0: "acne", 1: "insomnia", 2: "migraine", 3: "obesity"}
+    assert re.search(r"'label': '(acne|insomnia|migraine|obesity)'", capsys.readouterr().out)
+    exec(compile(method.loading_code("out/final"), "loading", "exec"), {})
+    assert re.search(r"'label': '(acne|insomnia|migraine)'", capsys.readouterr().out)
