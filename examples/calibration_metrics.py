@@ -10,13 +10,7 @@ scikit-learn (UCI, CC BY 4.0).
 """
 
 import argparse
-import json
-import math
-import os
-import platform
-import sys
-import time
-from importlib.metadata import version
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +18,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from harness import Experiment, columns, pair_cells
 from hf_labels.metrics import calibration_scores, temperature_scaling
 
 SETTINGS = {"clean": (0.0, 2), "noisy training labels": (0.2, 2), "clean, one hidden layer": (0.0, 1)}
@@ -66,45 +61,14 @@ def one_seed(features: np.ndarray, labels: np.ndarray, setting: str, epochs: int
     return rows
 
 
-def compare(rows: list[dict]) -> list[dict]:
-    """Paired differences, scaled minus overfitted, of every setting and metric, over the seeds."""
-    result = []
-    for setting in SETTINGS:
-        for metric in METRICS:
-            arms: dict[str, list[float]] = {"overfitted": [], "temperature scaled": []}
-            for row in rows:
-                if row["setting"] == setting:
-                    arms[row["arm"]].append(row[metric])
-            before, after = np.array(arms["overfitted"]), np.array(arms["temperature scaled"])
-            difference, seeds = after - before, len(before)
-            result.append(
-                {
-                    "setting": setting,
-                    "metric": metric,
-                    "overfitted": float(before.mean()),
-                    "temperature scaled": float(after.mean()),
-                    "mean_difference": float(difference.mean()),
-                    "stderr": float(difference.std(ddof=1) / math.sqrt(seeds)) if seeds > 1 else None,
-                    "lower": int((difference < 0).sum()),
-                    "equal": int((difference == 0).sum()),
-                    "seeds": seeds,
-                }
-            )
-    return result
-
-
-def table(paired: list[dict]) -> str:
-    lines = [
-        "| setting | metric | overfitted | temperature scaled | difference (standard error) | lower in |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in paired:
-        error = "-" if row["stderr"] is None else f"{row['stderr']:.4f}"
-        lines.append(
-            f"| {row['setting']} | `{row['metric']}` | {row['overfitted']:.4f} | {row['temperature scaled']:.4f} | "
-            f"{row['mean_difference']:+.4f} ({error}) | {row['lower']} of {row['seeds']} |"
-        )
-    return "\n".join(lines)
+def record(rows: list[dict], seeds: list[int], experiment: Experiment) -> Experiment:
+    """Both arms of every setting and metric, and their paired differences (scaled minus overfitted)."""
+    for setting, metric in itertools.product(dict.fromkeys(row["setting"] for row in rows), METRICS):
+        for arm, kind in (("temperature scaled", "method"), ("overfitted", "baseline")):
+            values = [row[metric] for row in rows if (row["setting"], row["arm"]) == (setting, arm)]
+            experiment.add(arm, setting, metric, values, seeds, kind=kind)
+        experiment.compare("temperature scaled", "overfitted", setting, metric, higher_is_better=metric == "accuracy")
+    return experiment
 
 
 def main() -> None:
@@ -114,7 +78,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    start = time.time()
+    experiment = Experiment(
+        "calibration_metrics",
+        datasets=["scikit-learn digits"],
+        notes=[
+            "The smaller network is hardly over-confident: there is little to repair.",
+            "One temperature cannot repair single classes: `classwise_ece` can get worse while `ece` gets better.",
+        ],
+    )
     images, labels = load_digits(return_X_y=True)
     features = (images / 16).astype(np.float32)
     rows = [
@@ -123,20 +94,9 @@ def main() -> None:
         for seed in args.seeds
         for row in one_seed(features, labels, setting, args.epochs, seed)
     ]
-    paired = compare(rows)
-    result = {
-        "command": " ".join(["python", "examples/calibration_metrics.py", *sys.argv[1:]]),
-        "seeds": args.seeds,
-        "versions": {name: version(name) for name in ("hf_labels", "numpy", "scikit-learn", "scipy", "torch")}
-        | {"python": platform.python_version()},
-        "hardware": {"machine": platform.machine(), "processors": os.cpu_count(), "threads": 1, "accelerator": None},
-        "wall_time": round(time.time() - start, 1),
-        "rows": rows,
-        "paired": paired,
-    }
-    args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(table(paired))
-    print(f"\n{args.output.name}: {len(rows)} rows in {result['wall_time']} s")
+    record(rows, args.seeds, experiment)
+    experiment.write(args.output)
+    print(columns(pair_cells(experiment.paired)))
 
 
 if __name__ == "__main__":

@@ -22,29 +22,31 @@ def test_short_run_pairs_the_arms_and_keeps_accuracy(tmp_path, monkeypatch, caps
     monkeypatch.setattr(sys, "argv", ["x", "--seeds", "0", "1", "--epochs", "60", "--output", str(output)])
     example.main()
     result = json.loads(output.read_text())
-    assert {"command", "seeds", "versions", "hardware", "wall_time", "rows", "paired"} <= set(result)
-    paired = {row["metric"]: row for row in result["paired"]}
-    assert paired["accuracy"]["mean_difference"] == 0 and len(result["rows"]) == 4
-    assert paired["ece"]["lower"] == paired["nll"]["lower"] == 2  # one temperature repairs both on either seed
-    for metric, row in paired.items():
-        arms = {r["seed"]: {} for r in result["rows"]}
-        for r in result["rows"]:
-            arms[r["seed"]][r["arm"]] = r[metric]
-        differences = [arm["temperature scaled"] - arm["overfitted"] for arm in arms.values()]
-        assert row["mean_difference"] == pytest.approx(sum(differences) / 2)
-    assert "| noisy training labels | `ece` |" in capsys.readouterr().out
+    assert {"command", "versions", "hardware", "wall_time_s", "rows", "paired"} <= set(result)
+    paired = {pair["metric"]: pair for pair in result["paired"]}
+    assert paired["accuracy"]["mean_difference"] == 0 and len(result["rows"]) == 2 * len(paired)
+    assert paired["ece"]["wins"] == paired["nll"]["wins"] == 2  # one temperature repairs both on either seed
+    assert paired["ece"]["mean_difference"] < 0 and not paired["ece"]["higher_is_better"]
+    values = {(row["name"], row["metric"]): row["values"] for row in result["rows"]}
+    for metric, pair in paired.items():
+        arms = zip(values["temperature scaled", metric], values["overfitted", metric], strict=True)
+        assert pair["mean_difference"] == pytest.approx(sum(a - b for a, b in arms) / 2)
+    assert "noisy training labels  temperature scaled - overfitted  ece" in capsys.readouterr().out
 
 
 def test_readme_shows_the_measured_numbers():
     text = (Path(path_of("calibration")) / "README.md").read_text(encoding="utf-8")
     measured = json.loads((ROOT / "examples" / "results" / "calibration_metrics.json").read_text(encoding="utf-8"))
+    means = {(row["name"], row["setting"], row["metric"]): row["mean"] for row in measured["rows"]}
     shown = 0
-    for row in measured["paired"]:
-        start = f"| {row['setting']} | `{row['metric']}` |"
+    for pair in measured["paired"]:
+        setting, metric = pair["setting"], pair["metric"]
+        start = f"| {setting} | `{metric}` |"
         if start in text:
             shown += 1
+            before, after = means["overfitted", setting, metric], means["temperature scaled", setting, metric]
             assert (
-                f"{start} {row['overfitted']:.4f} | {row['temperature scaled']:.4f} | "
-                f"{row['mean_difference']:+.4f} ({row['stderr']:.4f}) | {row['lower']} of {row['seeds']} |"
+                f"{start} {before:.4f} | {after:.4f} | "
+                f"{pair['mean_difference']:+.4f} ({pair['stderr']:.4f}) | {pair['wins']} of {pair['n']} |"
             ) in text
     assert shown == 15
