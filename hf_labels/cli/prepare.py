@@ -42,7 +42,8 @@ def prepare(args: ScriptArguments, kinds: Mapping[str, str], seed: int = 42) -> 
 
     Args:
         args: What the user wrote.
-        kinds: Label columns of the trainer -> kind; the first is the one that it learns from.
+        kinds: Label columns of the trainer -> kind; the first is the one that it learns from. Empty for a method that
+            reads text alone.
         seed (`int`): For `eval_fraction`.
 
     Returns:
@@ -54,6 +55,8 @@ def prepare(args: ScriptArguments, kinds: Mapping[str, str], seed: int = 42) -> 
     """
     train, evaluation, evaluated_on = _splits(args)
     found = {"train": train} if evaluation is None else {"train": train, "eval": evaluation}
+    if not kinds:
+        return _text_only(args, found, evaluated_on, seed)
     column = _label_column(args, train, kinds)
     for part in found.values():
         require_columns(part, [column], "--label_column")
@@ -72,15 +75,35 @@ def prepare(args: ScriptArguments, kinds: Mapping[str, str], seed: int = 42) -> 
             import datasets
 
             found[name] = write_column(part, "index", np.arange(len(part)), datasets.Value("int64"))
-    if "eval" not in found and args.eval_fraction > 0:
-        halves = found["train"].train_test_split(test_size=args.eval_fraction, seed=seed)
-        found = {"train": halves["train"], "eval": halves["test"]}
-        run.evaluated_on = f"{args.eval_fraction:g} of {args.train_split}, held out"
+    found = _hold_out(args, run, found, seed)
     kind = kinds[run.label_column]
     check_column(found["train"], kind, run.label_column, min_classes=2)
     if "eval" in found:
         check_column(found["eval"], kind, run.label_column)
         check_same_label_space(found["train"], found["eval"], run.label_column, kind=kind)
+    return run, {"train": found["train"], "eval": found.get("eval")}
+
+
+def _hold_out(args: ScriptArguments, run: RunArguments, found: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Split evaluation rows off, when a share is asked for and there are none."""
+    if "eval" in found or args.eval_fraction <= 0:
+        return found
+    halves = found["train"].train_test_split(test_size=args.eval_fraction, seed=seed)
+    run.evaluated_on = f"{args.eval_fraction:g} of {args.train_split}, held out"
+    return {"train": halves["train"], "eval": halves["test"]}
+
+
+def _text_only(
+    args: ScriptArguments, found: dict[str, Any], evaluated_on: str | None, seed: int
+) -> tuple[RunArguments, dict[str, Any]]:
+    """The same for a method without labels."""
+    run = RunArguments(args.dataset, args.model, args.model_revision, max_length=args.max_length)
+    run.evaluated_on = evaluated_on
+    run.text_column = _text_column(args, found["train"], set(LABEL_COLUMNS))
+    for part in found.values():
+        require_columns(part, [run.text_column], "--text_column")
+        check_column(part, "text", run.text_column)
+    found = _hold_out(args, run, found, seed)
     return run, {"train": found["train"], "eval": found.get("eval")}
 
 

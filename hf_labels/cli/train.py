@@ -111,10 +111,13 @@ def _classes_of(module: Any) -> tuple[type, type]:
 
 
 def kinds_of(module: Any, trainer_class: type) -> dict[str, str]:
-    """Label columns that a method reads -> kind, the one it learns from first; those after it are optional."""
-    return dict(
-        getattr(module, "CLI_KINDS", None) or getattr(trainer_class, "_label_kinds", None) or {"labels": "hard"}
-    )
+    """Label columns that a method reads -> kind, the one it learns from first; those after it are optional.
+
+    A module says `CLI_KINDS = {}` when its method reads text alone.
+    """
+    if hasattr(module, "CLI_KINDS"):
+        return dict(module.CLI_KINDS)
+    return dict(getattr(trainer_class, "_label_kinds", None) or {"labels": "hard"})
 
 
 def parse(argv: list[str], arguments: type, prog: str) -> tuple[Any, Any]:

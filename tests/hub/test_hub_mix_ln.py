@@ -1,0 +1,17 @@
+"""Mix-LN models, pushed and loaded again, on a protocol stand-in of the Hub written by this project."""
+
+import pytest
+from hub_reports import checks_of
+
+
+@pytest.mark.hub
+@pytest.mark.parametrize("name", checks_of("mix_ln_push"))
+def test_push_mix_ln_to_loopback_stand_in(name, run_script):
+    run_script("mix_ln_push").assert_passed(name)
+
+
+@pytest.mark.hub
+@pytest.mark.parametrize("name", checks_of("mix_ln_load"))
+def test_load_mix_ln_in_fresh_process_from_loopback_stand_in(name, run_script):
+    run_script("mix_ln_push")
+    run_script("mix_ln_load").assert_passed(name)
