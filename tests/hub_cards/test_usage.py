@@ -1,4 +1,4 @@
-"""The code on the pages of `soft_labels` and `crosstune` runs as it stands, with a tiny local encoder for the Hub id."""
+"""The code on the pages of `soft_labels` and `crosstune` runs as it stands, with a tiny local encoder."""
 
 import re
 
