@@ -52,6 +52,7 @@ $(STAMP)-examples: $(STAMP)-torch pyproject.toml
 
 $(STAMP)-dev: $(STAMP)-examples pyproject.toml
 	$(PIP) install -q --no-compile -e ".[examples,dev]"
+	$(PIP) install -q --no-compile --no-deps timm==1.0.31
 	touch $@
 
 clean:

@@ -64,6 +64,8 @@ class Method:
 
 # Public parts that many methods share and that are useful alone: `module:Name` below `hf_labels`.
 SHARED: tuple[str, ...] = (
+    "data.soft_label_collator:SoftLabelCollator",
+    "data.soft_label_store:SoftLabelStore",
     "hub_cards:render_card",
     "labels.kinds:check_column",
     "labels.kinds:convert_column",
@@ -71,6 +73,9 @@ SHARED: tuple[str, ...] = (
     "losses.soft_targets:soft_cross_entropy",
     "metrics:make_calibration_metrics",
     "metrics:multilabel_metrics",
+    "mixing.collator:MixCollator",
+    "mixing.labels:MixedLabels",
+    "mixing.sampler:MixSampler",
     "trainers.base:LabelTrainer",
     "trainers.soft_labels:SoftLabelTrainer",
     "trainers.soft_labels:SoftLabelTrainingArguments",
@@ -176,7 +181,7 @@ METHODS: tuple[Method, ...] = (
         ("LADTeacherTrainer", "CWDDistillTrainer"), ("mean_iou",), "composed digit scenes"),
     Method("sla", "Self-supervised Label Augmentation", "PMLR 119:5714-5724", 2020, "soft", ("hard",),
         "model and trainer", "Joint labels of class and transformation, aggregated or distilled into one head.",
-        ("SLAForImageClassification", "SLATrainer"), ("accuracy",), "Fashion-MNIST, full and few labels"),
+        ("SLAForImageClassification", "SLATrainer"), ("accuracy",), "MNIST digits, 300 labels"),
     Method("smmix", "SMMix: self-motivated image mixing", "arXiv:2212.12977", 2022, "mixed", ("hard",), "trainer",
         "The model's own attention chooses what to mix and how much each label counts.",
         ("SMMixTrainer", "SMMixTrainingArguments"), ("accuracy",), "Fashion-MNIST with a small ViT"),
@@ -244,8 +249,15 @@ METHODS: tuple[Method, ...] = (
     Method("ceed_vla", "CEED-VLA: Jacobi decoding and consistency distillation", "arXiv:2506.13725", 2025, "sequence",
         ("sequence",), "custom_generate and trainer",
         "Decodes many action tokens per pass and distils the model to need fewer passes.",
-        ("jacobi_generate", "ConsistencyDistillationTrainer", "ActionBinner"), ("jacobi_efficiency", "success_rate"),
-        "Meta-World robot arm"),
+        (
+            "generation.jacobi:jacobi_generate",
+            "generation.trajectories:collect_jacobi_trajectories",
+            "generation.custom_generate:save_custom_generate",
+            "generation.custom_generate:push_custom_generate",
+            "labels.action_bins:ActionBinner",
+            "trainers.ceed_vla:ConsistencyDistillationTrainer",
+            "trainers.ceed_vla:ConsistencyDistillationTrainingArguments",
+        ), ("jacobi_efficiency", "success_rate"), "Meta-World robot arm"),
     Method("mcl_electra", "MCL: multi-perspective course learner", "arXiv:2305.03981", 2023, "self-made",
         ("sequence",), "model and trainer", "Five pre-training courses and soups of them for ELECTRA.",
         (

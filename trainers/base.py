@@ -15,6 +15,7 @@ from hf_labels.hub import SafePush
 from hf_labels.trainers.checks import check_data, check_output_dir
 from hf_labels.trainers.inputs import InputsTrainer
 from hf_labels.trainers.interrupt import InterruptGuard
+from hf_labels.trainers.reload import load_renamed_weights
 from hf_labels.trainers.state import AfterStep, find_checkpoint, restore_method_state, save_method_state
 from hf_labels.trainers.terms import TermLog
 
@@ -193,8 +194,15 @@ class LabelTrainer(SafePush, InputsTrainer):
         if checkpoint is not None:
             restore_method_state(self.method_state, checkpoint)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        own: Any = self.accelerator.unwrap_model(self.model if model is None else model)
+        if not load_renamed_weights(own, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def _load_best_model(self) -> None:
-        super()._load_best_model()
+        own: Any = self.accelerator.unwrap_model(self.model)
+        if not load_renamed_weights(own, str(self.state.best_model_checkpoint)):
+            super()._load_best_model()
         if not self.args.save_only_model:
             restore_method_state(self.method_state, str(self.state.best_model_checkpoint))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Trainer
 
 from hf_labels.data.rng import derive_seed, isolated_rng
-from hf_labels.data.streams import SeededRows, Stream, batches_drawn, is_map_style
+from hf_labels.data.streams import SeededRows, Stream, batches_drawn, is_map_style, using_collator
 
 
 class InputsTrainer(Trainer):
@@ -74,7 +74,8 @@ class InputsTrainer(Trainer):
         self.streams[name] = Stream(name, dataset, ratio, order=len(self.streams) + 1, **options)
 
     def _kept_columns(self) -> list[str]:
-        return [*self._extra_columns, *self._required_columns, *self.label_kinds()]
+        reads = getattr(self.data_collator, "input_columns", ())  # an image, a key: what the collator itself needs
+        return [*self._extra_columns, *self._required_columns, *self.label_kinds(), *reads]
 
     def _set_signature_columns_if_needed(self) -> None:
         known = self._signature_columns
@@ -96,7 +97,11 @@ class InputsTrainer(Trainer):
             if is_training or is_lazy:
                 rows = SeededRows(rows, seed if is_training else None, self.args.dataloader_persistent_workers)
                 sampler = None if sampler_fn is None else lambda _: sampler_fn(dataset)  # sees all columns
-        with isolated_rng(seed if is_training else None):  # accelerate shuffles with the seed that is set here
+            if is_training and hasattr(self.data_collator, "set_epoch"):
+                rows.follower = self.data_collator
+        collator = None if is_training else getattr(self.data_collator, "evaluation_collator", None)
+        # Evaluation is never mixed or cropped at random; accelerate shuffles with the seed that is set here.
+        with using_collator(self, collator), isolated_rng(seed if is_training else None):
             return super()._get_dataloader(rows, description, batch_size, sampler, is_training, dataloader_key)
 
     def get_train_dataloader(self):

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_labels.data.soft_label_store import SoftLabelStore
 from hf_labels.labels.kinds import IGNORE_INDEX, check_values
 from hf_labels.losses.soft_targets import SoftTargets
+from hf_labels.mixing.labels import BATCH_FIELDS, MixedLabels
 from hf_labels.trainers.base import LabelTrainer, LabelTrainingArguments
 from hf_labels.trainers.teachers import EMATeacher, FrozenTeacher
 
@@ -71,6 +73,7 @@ class SoftLabelTrainer(LabelTrainer):
     | `soft_labels` | (B, K), or (B, T, K) with `soft_label_mask` (B, T) | target distributions |
     | `soft_label_ids`, `soft_label_values` | (B, k) | sparse targets; no dense target is built |
     | `labels` | (B,) or (B, T), -100 = missing | hard labels, with `hard_label_weight` |
+    | `mix_labels_b`, `mix_lam` | (B,) | from a [`MixCollator`]: second hard label, share of the first |
     | `sample_weight` | (B,), or (B, T) | factor of each row (or token) in the soft loss |
 
     `loss = soft_label_weight * soft loss + hard_label_weight * CE(labels)`. Both are means over the rows (tokens) that
@@ -85,9 +88,11 @@ class SoftLabelTrainer(LabelTrainer):
 
     Args:
         model, args, data_collator, ...: As for `Trainer`; `args` is [`SoftLabelTrainingArguments`].
-        label_source (`nn.Module` or callable, *optional*): Makes the targets of a training batch when the data has no
-            `soft_labels`. A module is a teacher: it is frozen, gets those inputs that its `forward` names, and its
-            logits are the targets. A callable gets the batch and returns probabilities (B, K) or [`SoftTargets`].
+        label_source (`nn.Module`, [`SoftLabelStore`] or callable, *optional*): Makes the targets of a training batch
+            when the data has no `soft_labels`. A module is a teacher: it is frozen, gets those inputs that its
+            `forward` names, and its logits are the targets. A store is read by the column `index` (and `view`; label
+            maps by `crop`); one of kind `projector` answers with its model. A callable gets the batch and returns
+            probabilities (B, K) or [`SoftTargets`].
 
     Raises:
         TypeError: If `args` are not `SoftLabelTrainingArguments`.
@@ -102,7 +107,10 @@ class SoftLabelTrainer(LabelTrainer):
     args: SoftLabelTrainingArguments
     _slug = "soft_labels"
     _target_columns = ("soft_labels", "soft_label_ids")
-    _extra_columns = (*_target_columns, "soft_label_mask", "soft_label_values", "sample_weight", "index")
+    _extra_columns: ClassVar[tuple[str, ...]] = (
+        *(*_target_columns, "soft_label_mask", "soft_label_values", "sample_weight"),
+        *("index", "view", "crop", *BATCH_FIELDS),
+    )
 
     def __init__(
         self,
@@ -110,13 +118,18 @@ class SoftLabelTrainer(LabelTrainer):
         args: SoftLabelTrainingArguments | None = None,
         data_collator: Any = None,
         *rest: Any,
-        label_source: nn.Module | LabelSource | None = None,
+        label_source: nn.Module | SoftLabelStore | LabelSource | None = None,
         **kwargs: Any,
     ) -> None:
         args = SoftLabelTrainingArguments() if args is None else args
         if not isinstance(args, SoftLabelTrainingArguments):
             raise TypeError(f"`args` must be SoftLabelTrainingArguments, got {type(args).__name__}.")
         super().__init__(model, args, data_collator, *rest, **kwargs)
+        if isinstance(label_source, SoftLabelStore) and label_source.info.kind == "projector":
+            if label_source.projector is None:
+                raise ValueError("The store is a projector without its model. Call `store.attach(model)` first.")
+            label_source.check_model(self.accelerator.unwrap_model(self.model).config)
+            label_source = label_source.projector
         if isinstance(label_source, nn.Module) and not isinstance(label_source, (FrozenTeacher, EMATeacher)):
             label_source = FrozenTeacher(label_source)
         if isinstance(label_source, FrozenTeacher):
@@ -149,7 +162,7 @@ class SoftLabelTrainer(LabelTrainer):
             targets = self.soft_targets(inputs)
             counts["soft"] = 0 if targets is None else targets.count()
         if "labels" in inputs:
-            counts["hard"] = (inputs["labels"] != IGNORE_INDEX).sum()
+            counts["hard"] = _known(inputs).sum()
         return counts
 
     # Data flow
@@ -168,9 +181,8 @@ class SoftLabelTrainer(LabelTrainer):
             soft = self.mean_over_update(total, "soft", targets.count())
             loss = loss + args.soft_label_weight * soft
         if labels is not None and hard_weight > 0:
-            flat = logits.float().reshape(-1, logits.shape[-1])
-            total = F.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORE_INDEX, reduction="sum")
-            hard = self.mean_over_update(total, "hard", (labels != IGNORE_INDEX).sum())
+            total, count = _hard_loss(logits, inputs)
+            hard = self.mean_over_update(total, "hard", count)
             loss = loss + hard_weight * hard
             if targets is not None:
                 self.log_terms(soft=soft, hard=hard)
@@ -210,7 +222,9 @@ class SoftLabelTrainer(LabelTrainer):
         kinds = {}
         have = getattr(self.train_dataset, "column_names", None) or ()
         sparse = "soft_label_ids" in have and "soft_labels" not in have
-        if not sparse and not self._per_token() and ("soft_labels" in have or self.label_source is None):
+        made = self.label_source is not None or getattr(self.data_collator, "store", None) is not None
+        made = made or self.args.soft_label_weight == 0  # hard labels only
+        if not sparse and not self._per_token() and ("soft_labels" in have or not made):
             kinds["soft_labels"] = "soft"
         if self.args.hard_label_weight > 0 and not self._per_token():
             kinds["labels"] = "hard"
@@ -221,6 +235,8 @@ class SoftLabelTrainer(LabelTrainer):
         names = super().required_columns()
         if self._per_token() and self.label_source is None:
             names.append("soft_labels")
+        if isinstance(self.label_source, SoftLabelStore):
+            names.append("index")
         have = getattr(self.train_dataset, "column_names", None) or ()
         return [*names, "soft_label_values"] if "soft_label_ids" in have and "soft_labels" not in have else names
 
@@ -229,10 +245,43 @@ class SoftLabelTrainer(LabelTrainer):
         for dataset in data:
             if "soft_labels" in (getattr(dataset, "column_names", None) or ()) and self._per_token() and len(dataset):
                 check_token_soft_labels(dataset, self.num_classes())
+        self._check_stores()
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def _check_stores(self) -> None:
+        """Stores fit the model's classes and hold every training example."""
+        collated = getattr(self.data_collator, "store", None)
+        if collated is not None and self.args.residual != "smooth":
+            raise ValueError(
+                f"`residual` must be 'smooth' with a store, which applies its own rule; got {self.args.residual!r}."
+            )
+        data: Any = self.train_dataset
+        have = getattr(data, "column_names", None) or ()
+        id_column = getattr(self.data_collator, "id_column", "index")
+        for store, column in ((self.label_source, "index"), (collated, id_column)):
+            if isinstance(store, SoftLabelStore):
+                store.check_model(self.accelerator.unwrap_model(self.model).config)
+                if column in have:
+                    store.check_examples(data[column][:])
 
     def _per_token(self) -> bool:
         return "ForTokenClassification" in type(self.accelerator.unwrap_model(self.model)).__name__
+
+
+def _known(inputs: Mapping[str, Any]) -> Tensor:
+    """Which hard labels count; of a mixed row both must be known."""
+    known = inputs["labels"] != IGNORE_INDEX
+    return known & (inputs["mix_labels_b"] != IGNORE_INDEX) if "mix_labels_b" in inputs else known
+
+
+def _hard_loss(logits: Tensor, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy with the hard labels, mixed or not, and how many count."""
+    labels = inputs["labels"]
+    if "mix_lam" in inputs:
+        return MixedLabels.from_batch_fields(inputs).cross_entropy(logits, reduction="sum"), _known(inputs).sum()
+    flat = logits.float().reshape(-1, logits.shape[-1])
+    total = F.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORE_INDEX, reduction="sum")
+    return total, (labels != IGNORE_INDEX).sum()
 
 
 def check_token_soft_labels(dataset: Any, num_labels: int | None) -> None:

@@ -35,6 +35,7 @@ class SeededRows(Dataset):
     def __init__(self, dataset: Any, seed: int | None, shared: bool = False) -> None:
         self.dataset = dataset
         self.seed = seed
+        self.follower: Any = None  # a collator that is told the epoch too
         self._epoch = torch.zeros((), dtype=torch.int64)
         if shared:
             self._epoch.share_memory_()
@@ -45,6 +46,8 @@ class SeededRows(Dataset):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch from which the draws depend."""
         self._epoch.fill_(epoch)
+        if self.follower is not None:
+            self.follower.set_epoch(epoch)
 
     def __getitem__(self, row: int) -> Any:
         return self.__getitems__([row])[0]
@@ -116,7 +119,7 @@ class Stream:
     def open(self, trainer: Any, drawn: int, train_batch_size: int) -> None:
         """Build the loader through `trainer._get_dataloader` (sharded over ranks) and go to batch number `drawn`."""
         size = self.batch_size or max(1, round(self.ratio * train_batch_size))
-        with _collator(trainer, self.data_collator):
+        with using_collator(trainer, self.data_collator):
             self._loader = trainer._get_dataloader(
                 dataset=self.dataset,
                 description=f"Stream {self.name}",
@@ -160,7 +163,8 @@ class Stream:
 
 
 @contextmanager
-def _collator(trainer: Any, collator: Callable[[list[Any]], dict[str, Any]] | None) -> Iterator[None]:
+def using_collator(trainer: Any, collator: Callable[[list[Any]], dict[str, Any]] | None) -> Iterator[None]:
+    """Give a trainer another collator (`None`: its own) for the loaders that are built in the block."""
     previous = trainer.data_collator
     trainer.data_collator = collator or previous
     try:

@@ -36,7 +36,16 @@ def test_find_shows_the_whole_method(slug):
 def test_nothing_is_orphaned():
     """A card, example or result named after neither a method nor a shared part would be a second list."""
     slugs = {method.slug for method in catalog.METHODS}
-    shared = {"soft_labels", "calibration_metrics", "multilabel_metrics", "harness", "metrics"}
+    shared = {
+        "soft_labels",
+        "calibration_metrics",
+        "multilabel_metrics",
+        "harness",
+        "metrics",
+        "mixing",
+        "mixing_core",
+        "soft_label_store",
+    }
     for pattern in ("hub_cards/methods/*.md", "examples/*.py", "examples/results/*.json", "examples/benchmarks/*.py"):
         assert {path.stem for path in ROOT.glob(pattern)} <= slugs | shared, pattern
 
