@@ -5,6 +5,8 @@ PY := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --no-input
 STAMP := $(VENV)/.stamp
 export TOKENIZERS_PARALLELISM = false
+# One file of tests stays in one process: some of its tests build on earlier ones (what was pushed is then loaded).
+PYTEST := HF_HUB_OFFLINE=1 $(PY) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-all lint types experiments readme clean
 
@@ -13,10 +15,10 @@ demo: $(STAMP)-examples
 
 # What .ci/run runs, by the same path.
 test: $(STAMP)-dev lint types
-	HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(STAMP)-dev lint types
-	HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 lint: $(STAMP)-dev
 	$(VENV)/bin/ruff check .
