@@ -7,18 +7,22 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
+    "ActionBinner": "action_bins",
     "IGNORE_INDEX": "kinds",
     "KINDS": "kinds",
     "MISSING": "kinds",
     "ColumnReport": "kinds",
     "LabelKind": "kinds",
     "LabelSpace": "verbalize",
+    "StateBinner": "action_bins",
     "align_labels": "encode",
     "check_column": "kinds",
     "check_same_label_space": "kinds",
     "check_stream": "kinds",
     "check_values": "kinds",
     "convert_column": "convert",
+    "decode_actions": "action_bins",
+    "encode_actions": "action_bins",
     "encode_labels": "encode",
     "find_kinds": "kinds",
     "repair_column": "encode",

@@ -12,6 +12,7 @@ from hf_labels.metrics.compute_metrics import make_calibration_metrics, multilab
 MODULES = {
     "calibration": "Calibration",
     "conformal_multilabel": "ConformalMultilabel",
+    "jacobi_efficiency": "JacobiEfficiency",
     "label_set_retrieval": "LabelSetRetrieval",
     "multilabel_f1": "MultilabelF1",
     "multilabel_map": "MultilabelMap",
@@ -23,6 +24,7 @@ _CLASSES = {name: folder for folder, name in MODULES.items()}
 __all__ = [
     "Calibration",
     "ConformalMultilabel",
+    "JacobiEfficiency",
     "LabelSetRetrieval",
     "MODULES",
     "MultilabelF1",

@@ -21,6 +21,8 @@ PROBS, IDS = RNG.dirichlet(np.ones(4), 30), RNG.integers(0, 4, 30)
 SCORES, HOT = RNG.random((30, 4)), RNG.integers(0, 2, (30, 4))
 GALLERY, GALLERY_HOT = RNG.random((9, 4)), RNG.integers(0, 2, (9, 4))
 P = RNG.random((30, 16))
+TOKENS = np.random.default_rng(1).integers(3, 5, (2, 30, 6))
+PASSES = [1 + i % 6 for i in range(30)]
 SIZES, COVERED = RNG.integers(1, 17, 30), RNG.integers(0, 2, 30).astype(bool)
 
 # module, predictions, references, options, the pure function on the same data
@@ -50,6 +52,13 @@ CASES = [
         HOT,
         {"gallery_embeddings": GALLERY, "gallery_labels": GALLERY_HOT, "metric": "cosine"},
         lambda: fn.label_set_retrieval(SCORES, GALLERY, HOT, GALLERY_HOT, metric="cosine"),
+    ),
+    (
+        "jacobi_efficiency",
+        TOKENS[0],
+        TOKENS[1],
+        {"forward_passes": PASSES},
+        lambda: fn.jacobi_efficiency(TOKENS[0], TOKENS[1], PASSES),
     ),
     ("conformal_multilabel", P, HOT, {"epsilons": [0.1, 0.3]}, lambda: fn.conformal_pvalues(P, HOT, [0.1, 0.3])),
     (

@@ -2,6 +2,7 @@
 
 from hf_labels.metrics.functional.calibration import calibration_scores, temperature_scaling
 from hf_labels.metrics.functional.conformal import conformal_pvalues, conformal_sets
+from hf_labels.metrics.functional.jacobi import jacobi_efficiency
 from hf_labels.metrics.functional.multilabel import (
     average_precision,
     best_threshold,
@@ -21,6 +22,7 @@ __all__ = [
     "conformal_pvalues",
     "conformal_sets",
     "episode_map",
+    "jacobi_efficiency",
     "knn_accuracy",
     "label_iou",
     "label_set_retrieval",
