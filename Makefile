@@ -30,6 +30,7 @@ types: $(STAMP)-dev
 	MYPYPATH=.types $(VENV)/bin/mypy -p hf_labels
 
 experiments: $(STAMP)-dev
+	$(PIP) install -q --no-compile -e ".[examples,dev,robotics]"
 	for script in examples/*.py; do [ "$$script" = examples/harness.py ] || $(PY) "$$script" || exit 1; done
 	$(MAKE) readme
 

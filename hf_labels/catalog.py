@@ -249,8 +249,15 @@ METHODS: tuple[Method, ...] = (
     Method("ceed_vla", "CEED-VLA: Jacobi decoding and consistency distillation", "arXiv:2506.13725", 2025, "sequence",
         ("sequence",), "custom_generate and trainer",
         "Decodes many action tokens per pass and distils the model to need fewer passes.",
-        ("jacobi_generate", "ConsistencyDistillationTrainer", "ActionBinner"), ("jacobi_efficiency", "success_rate"),
-        "Meta-World robot arm"),
+        (
+            "generation.jacobi:jacobi_generate",
+            "generation.trajectories:collect_jacobi_trajectories",
+            "generation.custom_generate:save_custom_generate",
+            "generation.custom_generate:push_custom_generate",
+            "labels.action_bins:ActionBinner",
+            "trainers.ceed_vla:ConsistencyDistillationTrainer",
+            "trainers.ceed_vla:ConsistencyDistillationTrainingArguments",
+        ), ("jacobi_efficiency", "success_rate"), "Meta-World robot arm", status="ready"),
     Method("mcl_electra", "MCL: multi-perspective course learner", "arXiv:2305.03981", 2023, "self-made",
         ("sequence",), "model and trainer", "Five pre-training courses and soups of them for ELECTRA.",
         (
