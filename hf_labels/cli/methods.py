@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from hf_labels import catalog
 from hf_labels.cli.errors import UsageError
@@ -18,7 +20,7 @@ def trainable() -> dict[str, str]:
     slugs = {
         method.slug: method.summary
         for method in catalog.ready()
-        if any(path.startswith(f"trainers.{method.slug}:") for path in method.public)
+        if any(path.startswith(f"trainers.{method.slug}:") for path in method.public) and _has_command(method.slug)
     }
     for path in catalog.SHARED:
         module, _, name = path.partition(":")
@@ -26,6 +28,14 @@ def trainable() -> dict[str, str]:
         if module.startswith("trainers.") and slug != "base" and name.endswith("Trainer"):
             slugs.setdefault(slug, "Any classifier on probabilities as labels (shared part of many methods).")
     return slugs
+
+
+def _has_command(slug: str) -> bool:
+    """Whether the module of a trainer says how the command line sets it up; read from its text, without torch."""
+    package = importlib.util.find_spec("hf_labels.trainers")
+    places = [] if package is None else package.submodule_search_locations or []
+    files = [Path(place) / f"{slug}.py" for place in places]
+    return any(file.is_file() and "\ndef cli_setup(" in file.read_text(encoding="utf-8") for file in files)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -86,7 +86,7 @@ def _need_trainable(name: str) -> str:
         return slug
     planned = {method.slug: method for method in catalog.METHODS}
     if slug in planned:
-        what = "planned and not there yet" if planned[slug].status == "planned" else "no trainer"
+        what = "planned and not there yet" if planned[slug].status == "planned" else "used from Python"
         raise UsageError(f"`{slug}` is {what}. Methods to train: {', '.join(slugs)}.", PROG)
     close = difflib.get_close_matches(slug, [*slugs, *planned], n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""

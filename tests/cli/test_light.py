@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import pytest
 
@@ -57,8 +58,10 @@ def test_methods_lists_the_whole_catalog_by_problem(cli):
 def test_methods_options(cli):
     listed = json.loads(cli("methods", "--json")[1])
     assert [row["slug"] for row in listed] == [m.slug for rows in catalog.by_problem().values() for m in rows]
-    trainable = {m.slug for m in catalog.ready() if any(name.endswith("Trainer") for name in m.public)}
+    trainers = {m.slug for m in catalog.ready() if any(name.startswith(f"trainers.{m.slug}:") for name in m.public)}
+    trainable = {slug for slug in trainers if hasattr(import_module(f"hf_labels.trainers.{slug}"), "cli_setup")}
     assert {row["slug"] for row in listed if row["trainable"]} == trainable > {"crosstune"}
+    assert "ceed_vla" in trainers - trainable and "hf-labels train" not in cli("methods", "ceed_vla")[1]
     ready = json.loads(cli("methods", "--ready", "--json")[1])
     assert {row["slug"] for row in ready} == {m.slug for m in catalog.ready()}
     few = json.loads(cli("methods", "--problem", "few", "--json")[1])
