@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hf_labels.hub_cards.dataset_card import LabelColumn, render_dataset_card
     from hf_labels.hub_cards.escape import Markdown, code, prose, python_literal
+    from hf_labels.hub_cards.gallery import label_issue_page, label_issue_picture
+    from hf_labels.hub_cards.html_page import Part, embed_image, write_page
     from hf_labels.hub_cards.method_page import render_method_page
     from hf_labels.hub_cards.plots import CardPlot, confusion_matrix_plot, paired_results_plot, reliability_diagram
     from hf_labels.hub_cards.render import render_card
@@ -21,9 +23,13 @@ _NAMES = {
     "LabelColumn": "dataset_card",
     "Markdown": "escape",
     "MethodText": "texts",
+    "Part": "html_page",
     "ResultRow": "results",
     "code": "escape",
     "confusion_matrix_plot": "plots",
+    "embed_image": "html_page",
+    "label_issue_page": "gallery",
+    "label_issue_picture": "gallery",
     "method_slugs": "texts",
     "method_text": "texts",
     "paired_results_plot": "plots",
@@ -35,6 +41,7 @@ _NAMES = {
     "render_method_page": "method_page",
     "save_card": "save",
     "validate_card": "validate",
+    "write_page": "html_page",
 }
 
 __all__ = [
@@ -42,9 +49,13 @@ __all__ = [
     "LabelColumn",
     "Markdown",
     "MethodText",
+    "Part",
     "ResultRow",
     "code",
     "confusion_matrix_plot",
+    "embed_image",
+    "label_issue_page",
+    "label_issue_picture",
     "method_slugs",
     "method_text",
     "paired_results_plot",
@@ -56,6 +67,7 @@ __all__ = [
     "render_method_page",
     "save_card",
     "validate_card",
+    "write_page",
 ]
 
 
