@@ -270,7 +270,12 @@ class Normalizer:
 
     @classmethod
     def from_processor(cls, processor: Any) -> "Normalizer":
-        """With the numbers of a transformers image processor (0 and 1 when it does not normalise)."""
+        """With the numbers of a transformers image processor (0 and 1 when it does not normalise).
+
+        A `Normalizer` is returned as it is.
+        """
+        if isinstance(processor, cls):
+            return processor
         if not getattr(processor, "do_normalize", True):
             return cls((0.0,), (1.0,))
         return cls(tuple(map(float, processor.image_mean)), tuple(map(float, processor.image_std)))

@@ -224,6 +224,8 @@ class SoftTargets:
         residual (`str`, *optional*, defaults to `"smooth"`): Residual rule of the sparse form.
         mask (`Tensor` of shape `(...)`, bool, *optional*): Positions that count.
         weight (`Tensor` of shape `(...)`, *optional*): Factor of each position.
+        center (`bool`, *optional*, defaults to `False`): For the loss `mse`: without each row's mean, see
+            [`logit_mse`].
 
     Raises:
         ValueError: If none or several forms are given, or `ids` comes without `values`.
@@ -236,6 +238,7 @@ class SoftTargets:
     residual: Residual = "smooth"
     mask: Tensor | None = None
     weight: Tensor | None = None
+    center: bool = False
 
     def __post_init__(self) -> None:
         if (self.ids is None) != (self.values is None):
@@ -273,7 +276,9 @@ class SoftTargets:
                     "The loss `mse` compares logits with logits, but the targets are probabilities. "
                     "Use `kl` or `ce`, or a label source that returns logits."
                 )
-            return logit_mse(logits, self.logits, mask=self.mask, weight=self.weight, reduction=reduction)
+            return logit_mse(
+                logits, self.logits, mask=self.mask, weight=self.weight, center=self.center, reduction=reduction
+            )
         if self.ids is not None and self.values is not None:
             return sparse_soft_cross_entropy(
                 logits,

@@ -16,6 +16,9 @@ MODULES = {
     "label_set_retrieval": "LabelSetRetrieval",
     "multilabel_f1": "MultilabelF1",
     "multilabel_map": "MultilabelMap",
+    "real_accuracy": "RealAccuracy",
+    "zero_shot_accuracy": "ZeroShotAccuracy",
+    "zero_shot_f1": "ZeroShotF1",
 }
 """Folder name of each `evaluate` module and its class."""
 
@@ -29,6 +32,9 @@ __all__ = [
     "MODULES",
     "MultilabelF1",
     "MultilabelMap",
+    "RealAccuracy",
+    "ZeroShotAccuracy",
+    "ZeroShotF1",
     "calibration_scores",
     "make_calibration_metrics",
     "multilabel_metrics",

@@ -60,6 +60,8 @@ CASES = [
         {"forward_passes": PASSES},
         lambda: fn.jacobi_efficiency(TOKENS[0], TOKENS[1], PASSES),
     ),
+    ("real_accuracy", SCORES, HOT, {}, lambda: fn.real_accuracy(SCORES, HOT)),
+    ("real_accuracy", IDS, HOT, {}, lambda: fn.real_accuracy(IDS, HOT)),
     ("conformal_multilabel", P, HOT, {"epsilons": [0.1, 0.3]}, lambda: fn.conformal_pvalues(P, HOT, [0.1, 0.3])),
     (
         "conformal_multilabel",

@@ -12,8 +12,13 @@ from hf_labels.metrics.functional.multilabel import (
     ndcg_at_k,
     precision_at_k,
 )
+from hf_labels.metrics.functional.pseudo import pseudo_label_quality
+from hf_labels.metrics.functional.queries import wrong_query_rate
+from hf_labels.metrics.functional.real import real_accuracy
 from hf_labels.metrics.functional.representation import knn_accuracy, linear_probe, pair_cosines
 from hf_labels.metrics.functional.retrieval import label_iou, label_set_retrieval
+from hf_labels.metrics.functional.segmentation import pixel_confusion, segmentation_scores
+from hf_labels.metrics.functional.zero_shot import harmonic_mean, zero_shot_accuracy, zero_shot_f1
 
 __all__ = [
     "average_precision",
@@ -22,6 +27,7 @@ __all__ = [
     "conformal_pvalues",
     "conformal_sets",
     "episode_map",
+    "harmonic_mean",
     "jacobi_efficiency",
     "knn_accuracy",
     "label_iou",
@@ -31,6 +37,13 @@ __all__ = [
     "multilabel_map",
     "ndcg_at_k",
     "pair_cosines",
+    "pixel_confusion",
     "precision_at_k",
+    "pseudo_label_quality",
+    "real_accuracy",
+    "segmentation_scores",
     "temperature_scaling",
+    "zero_shot_accuracy",
+    "zero_shot_f1",
+    "wrong_query_rate",
 ]
