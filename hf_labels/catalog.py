@@ -181,7 +181,12 @@ METHODS: tuple[Method, ...] = (
         ("LADTeacherTrainer", "CWDDistillTrainer"), ("mean_iou",), "composed digit scenes"),
     Method("sla", "Self-supervised Label Augmentation", "PMLR 119:5714-5724", 2020, "soft", ("hard",),
         "model and trainer", "Joint labels of class and transformation, aggregated or distilled into one head.",
-        ("SLAForImageClassification", "SLATrainer"), ("accuracy",), "MNIST digits, 300 labels"),
+        (
+            "models.sla:SLAConfig",
+            "models.sla:SLAForImageClassification",
+            "trainers.sla:SLATrainer",
+            "trainers.sla:SLATrainingArguments",
+        ), ("accuracy",), "MNIST digits and Fashion-MNIST, 300 labels", status="ready"),
     Method("smmix", "SMMix: self-motivated image mixing", "arXiv:2212.12977", 2022, "mixed", ("hard",), "trainer",
         "The model's own attention chooses what to mix and how much each label counts.",
         ("SMMixTrainer", "SMMixTrainingArguments"), ("accuracy",), "Fashion-MNIST with a small ViT"),

@@ -1,0 +1,17 @@
+"""SLA models, pushed and loaded again, on a protocol stand-in of the Hub written by this project."""
+
+import pytest
+from hub_reports import checks_of
+
+
+@pytest.mark.hub
+@pytest.mark.parametrize("name", checks_of("sla_push"))
+def test_push_sla_to_loopback_stand_in(name, run_script):
+    run_script("sla_push").assert_passed(name)
+
+
+@pytest.mark.hub
+@pytest.mark.parametrize("name", checks_of("sla_load"))
+def test_load_sla_in_fresh_process_from_loopback_stand_in(name, run_script):
+    run_script("sla_push")
+    run_script("sla_load").assert_passed(name)
