@@ -167,7 +167,12 @@ METHODS: tuple[Method, ...] = (
         ("LabelProjector", "ProjectorTrainer"), ("accuracy", "label_storage_report"), "emoji images"),
     Method("ferkd", "FerKD: surgical label adaptation", "arXiv:2312.17473", 2023, "soft", ("soft", "hard"), "trainer",
         "Sorts teacher labels of crops by confidence, repairs the middle and drops the extremes.",
-        ("FerKDCalibrator", "SelfMix"), ("accuracy", "calibration_report"), "Fashion-MNIST crops"),
+        (
+            "data.ferkd:FerKDCalibrator",
+            "data.ferkd:calibration_report",
+            "trainers.ferkd:FerKDTrainer",
+            "trainers.ferkd:FerKDTrainingArguments",
+        ), ("accuracy", "calibration_report"), "crops of MNIST digits on noise", status="ready"),
     Method("relabel", "Re-labeling ImageNet", "arXiv:2101.05022", 2021, "soft", ("soft",), "label maps and trainer",
         "Dense label maps of a teacher give every crop its own soft label.",
         (

@@ -17,24 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from timing import in_turns
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from hf_labels.generation import jacobi_generate
-
-
-def in_turns(jobs: dict[str, Callable[[], Any]], turns: int, device: str) -> dict[str, list[float]]:
-    """Seconds per call, one call of each job in each turn, after two turns that do not count."""
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(turns + 2):
-        for name, job in jobs.items():
-            start = clock()
-            job()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if turn >= 2:
-                found[name].append(clock() - start)
-    return found
 
 
 def milliseconds(values: list[float]) -> float:
@@ -91,7 +77,8 @@ def compare(model: Any, batch: int, block: int, prompt: int, turns: int) -> dict
             "bare": bare(model, ids, passes),
         },
         turns,
-        device,
+        time.process_time if device == "cpu" else time.perf_counter,
+        torch.cuda.synchronize if device == "cuda" else None,
     )
     exact = jacobi_generate(model, ids, **direct, return_jacobi_stats=True).stats.forward_passes
     return {

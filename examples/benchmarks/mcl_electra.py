@@ -9,12 +9,12 @@ a busy machine slows both alike; ELECTRA (replaced tokens only) is timed beside 
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timing import in_turns
 
 from hf_labels.losses.mcl_electra import correction_notebook, detection_loss, put_tokens, sample_tokens
 from hf_labels.losses.mcl_electra_noise import BatchNoise
@@ -52,18 +52,6 @@ def naive_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
         scores = model.discriminator(read, attention_mask=real.long()).logits
         total = total + config.disc_weight * detection_loss(scores, (read != first.original).long(), where)
     return total
-
-
-def in_turns(jobs: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
-    """Seconds per call, one call of each job in each turn, after two turns that do not count."""
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(turns + 2):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            if turn >= 2:
-                found[name].append(time.perf_counter() - start)
-    return found
 
 
 def main() -> None:

@@ -7,41 +7,16 @@ is a ratio of 1; it is printed with the spread of the single turns, and memory i
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
+from timing import in_turns, show
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hf_labels.models.layer_diagnostics import gradient_norms
 from hf_labels.models.mix_ln import MixLNConfig, MixLNForCausalLM
 
 SIZES = {"vocab_size": 1024, "hidden_size": 128, "intermediate_size": 344, "num_attention_heads": 4}
-
-
-def in_turns(jobs: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
-    """Seconds per call, one call of each job in each turn, after two turns that do not count."""
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(turns + 2):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            if turn >= 2:
-                found[name].append(time.perf_counter() - start)
-    return found
-
-
-def show(title: str, times: dict[str, list[float]], base: str) -> None:
-    print(title)
-    for name, values in times.items():
-        ratios = [value / other for value, other in zip(values, times[base], strict=True)]
-        quarter = statistics.quantiles(ratios, n=4)
-        print(
-            f"  {name:32s} {1e3 * statistics.median(values):8.2f} ms   ratio {statistics.median(ratios):.3f} "
-            f"(middle half of the turns {quarter[0]:.3f} to {quarter[2]:.3f})"
-        )
 
 
 def main() -> None:

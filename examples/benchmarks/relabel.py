@@ -8,8 +8,6 @@ in one run, on one thread. Also what share of the collator's time the label take
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,23 +15,12 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
+from timing import medians
 from torch import Tensor
 
 from hf_labels.data import SoftLabelStore, StoreInfo
 from hf_labels.data.relabel import ReLabelCollator
 from hf_labels.losses.label_pooling import pooled_logits
-
-
-def in_turns(jobs: dict[str, Callable[[], Any]], turns: int) -> dict[str, float]:
-    """Median seconds per call, one call of each job in each turn, after one turn that does not count."""
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(turns + 1):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            if turn:
-                found[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def reference(values: Tensor, ids: Tensor, boxes: Tensor, classes: int) -> Tensor:
@@ -75,7 +62,7 @@ def collator_share(values: Tensor, ids: Tensor, classes: int, turns: int) -> tup
     for feature in features:
         feature["image"].load()
     crops = collator(features)["crop"]
-    found = in_turns(
+    found = medians(
         {
             "batch": lambda: collator(features),
             "labels": lambda: collator.soft_labels(store.lookup(list(range(count))), crops),
@@ -115,7 +102,7 @@ def main() -> None:
                 model(pixels)
 
         jobs["ResNet-50 on every crop"] = annotate
-    times = in_turns(jobs, args.turns)
+    times = medians(jobs, args.turns)
     base = next(iter(times))
     print(f"{args.batch} crops, {args.classes} classes, {side} x {side} cells, k = {k}; largest difference {gap:.1e}")
     for name, seconds in times.items():

@@ -7,39 +7,15 @@ head of self-distillation one. The vectorised aggregation is compared with the l
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
 
 import torch
+from timing import in_turns, show
 from transformers import ResNetConfig
 
 from hf_labels.losses.sla import aggregate_logits, plain_loss, sla_sd_loss
 from hf_labels.models.sla import SLAConfig, SLAForImageClassification
 
 CLASSES = 100
-
-
-def in_turns(jobs: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
-    """Seconds per call, one call of each job in each turn, after two turns that do not count."""
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(turns + 2):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            if turn >= 2:
-                found[name].append(time.perf_counter() - start)
-    return found
-
-
-def show(title: str, times: dict[str, list[float]]) -> None:
-    """Medians, and ratios to the first job of the same turn."""
-    print(title)
-    base = next(iter(times.values()))
-    for name, values in times.items():
-        ratio = statistics.median(value / other for value, other in zip(values, base, strict=True))
-        print(f"  {name:42s} {1e3 * statistics.median(values):9.3f} ms   ratio {ratio:.2f}")
 
 
 def loop_aggregation(joint: torch.Tensor, number: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_labels.data.images import Interpolation, Normalizer, RandomResizedCrop, image_size
-from hf_labels.data.soft_label_build import _asker as make_asker
+from hf_labels.data.soft_label_build import as_callable
 from hf_labels.data.soft_label_build import key_number
 from hf_labels.data.soft_label_collator import EvaluationCollator
 from hf_labels.data.soft_label_info import StoreInfo
@@ -282,7 +282,7 @@ def axis_agreement(
     """
     if store.info.kind != "map":
         raise ValueError(f"The store must hold label maps (kind `map`), got kind `{store.info.kind}`.")
-    ask = make_asker(classifier)
+    ask = as_callable(classifier)
     normalize = Normalizer((0.0,), (1.0,)) if image_processor is None else Normalizer.from_processor(image_processor)
     cutter = RandomResizedCrop(size, scale, flip=0.0)
     rng = np.random.default_rng(seed)

@@ -83,7 +83,7 @@ def build_store(
     if like is not None and not like.info.has_crops:
         raise ValueError("The store given as `like` has no column `crop`.")
     ids = dataset[id_column][:]
-    ask = _asker(teacher)
+    ask = as_callable(teacher)
     make = _InputMaker(crop, image_processor, collator, image_column)
     classes = num_labels or getattr(getattr(teacher, "config", None), "num_labels", None)
     if classes is None:
@@ -195,7 +195,12 @@ class _InputMaker:
         return self.processor([row[self.image_column] for row in rows], return_tensors="pt")
 
 
-def _asker(teacher: Any) -> Callable[[Mapping[str, Any]], Tensor]:
+def as_callable(teacher: Any) -> Callable[[Mapping[str, Any]], Tensor]:
+    """A teacher as a function from a batch to logits `(B, C)`.
+
+    A module is put into eval mode, and called on its device without gradients and without the labels of the batch; a
+    function is called with the batch as it is.
+    """
     if not isinstance(teacher, nn.Module):
         return lambda inputs: torch.as_tensor(_logits(teacher(inputs)))
     teacher.eval()

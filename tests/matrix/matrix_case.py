@@ -25,6 +25,7 @@ class MatrixCase:
         frozen: Prefixes of parameters that must not move.
         broken: What is wrong -> (change of the data set, regular expression of the documented error).
         extra_columns: Columns that must reach `compute_loss`.
+        loads_as: Class whose `from_pretrained` loads what was saved, if not the class of the model (adapters).
     """
 
     trainer: type[transformers.Trainer]
@@ -36,6 +37,7 @@ class MatrixCase:
     frozen: tuple[str, ...] = ()
     broken: dict[str, tuple[Callable[[datasets.Dataset], datasets.Dataset], str]] = field(default_factory=dict)
     extra_columns: tuple[str, ...] = ()
+    loads_as: type | None = None
 
     def make(self, folder: Path, train_rows: int = 16, eval_rows: int = 8, data=None, **settings) -> Any:
         """A trainer on fresh copies of everything; `settings` go to the arguments."""
