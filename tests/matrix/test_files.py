@@ -45,6 +45,7 @@ def test_nothing_is_orphaned():
         "mixing",
         "mixing_core",
         "soft_label_store",
+        "timing",
     }
     for pattern in ("hub_cards/methods/*.md", "examples/*.py", "examples/results/*.json", "examples/benchmarks/*.py"):
         assert {path.stem for path in ROOT.glob(pattern)} <= slugs | shared, pattern
