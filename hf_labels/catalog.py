@@ -200,7 +200,11 @@ METHODS: tuple[Method, ...] = (
         "emoji renderings as sources"),
     Method("lad", "Label Assisted Distillation", "arXiv:2407.13254", 2024, "soft", ("hard",), "trainer",
         "A teacher that sees noised labels teaches segmentation to a student that does not.",
-        ("LADTeacherTrainer", "CWDDistillTrainer"), ("mean_iou",), "composed digit scenes"),
+        (
+            "trainers.lad:CWDDistillTrainer",
+            "trainers.lad:LADTeacherTrainer",
+            "trainers.lad:LADTrainingArguments",
+        ), ("mean_iou",), "composed digit scenes", status="ready"),
     Method("sla", "Self-supervised Label Augmentation", "PMLR 119:5714-5724", 2020, "soft", ("hard",),
         "model and trainer", "Joint labels of class and transformation, aggregated or distilled into one head.",
         (
