@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_labels.data.images import Interpolation, Normalizer, RandomResizedCrop, image_size
-from hf_labels.data.soft_label_build import as_callable
-from hf_labels.data.soft_label_build import key_number
+from hf_labels.data.soft_label_build import as_callable, key_number
 from hf_labels.data.soft_label_collator import EvaluationCollator
 from hf_labels.data.soft_label_info import StoreInfo
 from hf_labels.data.soft_label_store import SoftLabelStore

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from hf_labels.data.soft_label_rows import Rows, check_rows, to_table
 logger = logging.getLogger(__name__)
 
 DATA_FOLDER = "data"
+LOCK = ".writer.lock"
 _FREE = ("extra", "created_by", "teacher_revision", "views_per_example")  # may differ between two runs of one store
 
 
@@ -40,6 +42,7 @@ class SoftLabelWriter:
 
     Raises:
         ValueError: If the folder holds a store of another kind, a row twice, or a damaged file.
+        RuntimeError: If somebody else is writing to the folder. The lock ends with its process.
     """
 
     def __init__(self, folder: str | Path | None, info: StoreInfo, rows_per_file: int = 100_000) -> None:
@@ -55,9 +58,11 @@ class SoftLabelWriter:
         self._views: dict[Any, int] = {}  # example -> bits of its views
         self._files: list[Path] = []
         self._rows_in_files = 0
+        self._lock: Any = None
         if self.folder is None:
             return
         (self.folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
+        self._lock = _sole_writer(self.folder)
         self._files = data_files(self.folder)
         if (self.folder / SIDE_CAR).is_file():
             self._compare(StoreInfo.load(self.folder / SIDE_CAR))
@@ -216,6 +221,9 @@ class SoftLabelWriter:
         self.info.views_per_example = max(self.info.views_per_example, most)
         if self.folder is not None:
             self.info.save(self.folder)
+        if self._lock is not None and self._lock.is_locked:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
 
     def __enter__(self) -> "SoftLabelWriter":
         return self
@@ -312,6 +320,28 @@ class SoftLabelWriter:
                     "or delete it."
                 )
         self.info.extra = there.extra | self.info.extra
+
+
+def _sole_writer(folder: Path) -> Any:
+    """A lock on the folder, held until `close` or the end of the process. Raises `RuntimeError` if it is taken."""
+    from filelock import FileLock, Timeout
+
+    place = folder / LOCK
+    holder = place.read_text(encoding="utf-8").strip() if place.is_file() else ""
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+        if not place.exists():  # its last holder was just about to go, and has taken the file away
+            lock.release()
+            lock.acquire(timeout=0)
+    except Timeout:
+        who = f"process {holder}" if holder else "another writer"
+        raise RuntimeError(
+            f"{folder} is being written by {who}. Two writers would make rows twice: wait until it is done (or end "
+            "it) and open the folder again, which goes on where it stopped, or choose another folder."
+        ) from None
+    place.write_text(f"{os.getpid()} on {platform.node()}\n", encoding="utf-8")
+    return lock
 
 
 def data_files(folder: str | Path) -> list[Path]:

@@ -237,3 +237,29 @@ def test_bad_data_for_build_is_named():
         SoftLabelStore.build(_Teacher(), data, crop=RandomResizedCrop(8), num_labels=4)
     with pytest.raises(ValueError, match="`like` gives the views"):
         SoftLabelStore.build(_Teacher(), data, like=_build(_Teacher(), None), image_processor=object())
+
+
+def test_a_second_writer_is_refused_until_the_first_is_done_or_dead(tmp_path):
+    first = SoftLabelWriter(tmp_path / "s", _info())
+    first.add([0], logits=_logits(1))
+    with pytest.raises(RuntimeError, match=rf"being written by process {os.getpid()} on .*choose another folder"):
+        SoftLabelWriter(tmp_path / "s", _info())
+    first.close()
+    with SoftLabelWriter(tmp_path / "s", _info()) as second:
+        assert second.has(0)
+    code = (
+        "import os, sys; from hf_labels.data import SoftLabelWriter, StoreInfo\n"
+        "writer = SoftLabelWriter(sys.argv[1], StoreInfo('topk', 6, k=2)); print('open', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "s")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(RuntimeError, match=f"process {other.pid} on"):
+            SoftLabelWriter(tmp_path / "s", _info())
+        other.kill()
+        other.wait()
+        with SoftLabelWriter(tmp_path / "s", _info()) as third:
+            assert third.has(0)
+    store = SoftLabelStore.from_pretrained(tmp_path / "s")
+    assert len(store) == 1
