@@ -152,8 +152,11 @@ METHODS: tuple[Method, ...] = (
     Method("robust_active_distillation", "Robust Active Distillation", "arXiv:2210.01213", 2022, "chosen", ("soft",),
         "label tool and rounds",
         "Chooses which rows to ask an imperfect teacher about, by a game with a known optimum.",
-        ("ActiveDistillation", "RADSampler", "rad_distribution"), ("accuracy", "wrong_query_rate"),
-        "Fashion-MNIST with a teacher that errs"),
+        (
+            "labels.robust_active_distillation:RADSampler",
+            "labels.robust_active_distillation:rad_distribution",
+            "trainers.robust_active_distillation:ActiveDistillation",
+        ), ("accuracy", "wrong_query_rate"), "Fashion-MNIST with a teacher that errs", status="ready"),
     Method("active_outliers", "Training Ensembles with Inliers and Outliers", "arXiv:2307.03741", 2023, "chosen",
         ("hard",), "rounds", "Active learning in a pool full of outliers, which become a class of their own.",
         ("OutlierActiveLearner", "EnsembleForClassification"), ("accuracy", "active_learning_curve"),

@@ -98,6 +98,11 @@ def fit_queries(
     return RoundsResult(state if in_memory else state_of(len(history) - 1), history)
 
 
+def read_answers(output_dir: str | Path) -> dict[int, Any]:
+    """Row id -> answer, of all rounds that [`fit_queries`] has run in a folder; refusals are left out."""
+    return _Ledger(Path(output_dir) / "answers.jsonl").labels()
+
+
 class _Ledger:
     """Answers of an oracle on disk, one JSON line each. Only the main process asks; all read."""
 
