@@ -7,15 +7,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hf_labels.metrics.compute_metrics import make_calibration_metrics, multilabel_metrics
+from hf_labels.metrics.compute_metrics import make_calibration_metrics, make_entity_metrics, multilabel_metrics
 
 MODULES = {
     "calibration": "Calibration",
     "conformal_multilabel": "ConformalMultilabel",
+    "entity_f1": "EntityF1",
     "jacobi_efficiency": "JacobiEfficiency",
+    "label_issue_detection": "LabelIssueDetection",
     "label_set_retrieval": "LabelSetRetrieval",
     "multilabel_f1": "MultilabelF1",
     "multilabel_map": "MultilabelMap",
+    "parc": "Parc",
     "real_accuracy": "RealAccuracy",
     "zero_shot_accuracy": "ZeroShotAccuracy",
     "zero_shot_f1": "ZeroShotF1",
@@ -27,16 +30,20 @@ _CLASSES = {name: folder for folder, name in MODULES.items()}
 __all__ = [
     "Calibration",
     "ConformalMultilabel",
+    "EntityF1",
     "JacobiEfficiency",
+    "LabelIssueDetection",
     "LabelSetRetrieval",
     "MODULES",
     "MultilabelF1",
     "MultilabelMap",
+    "Parc",
     "RealAccuracy",
     "ZeroShotAccuracy",
     "ZeroShotF1",
     "calibration_scores",
     "make_calibration_metrics",
+    "make_entity_metrics",
     "multilabel_metrics",
     "path_of",
     "temperature_scaling",

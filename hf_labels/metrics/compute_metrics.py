@@ -9,6 +9,7 @@ import numpy as np
 
 from hf_labels.metrics.functional._inputs import UNKNOWN, to_numpy
 from hf_labels.metrics.functional.calibration import IGNORED, calibration_scores
+from hf_labels.metrics.functional.entities import entity_f1, tag_rows
 from hf_labels.metrics.functional.multilabel import multilabel_f1, multilabel_map, ndcg_at_k, precision_at_k
 
 
@@ -113,5 +114,25 @@ def multilabel_metrics(
         if rank_cutoffs:
             result |= precision_at_k(scores, labels, rank_cutoffs) | ndcg_at_k(scores, labels, rank_cutoffs)
         return result
+
+    return TrainerMetrics(compute)
+
+
+def make_entity_metrics(names: Sequence[str]) -> TrainerMetrics:
+    """Whole entities of a tagger at each evaluation: `eval_precision`, `eval_recall`, `eval_f1`, `eval_macro_f1`.
+
+    For token classification, logits `(N, T, K)` or tag ids `(N, T)`; labels of -100 do not count. Keys and ranges:
+    [`~hf_labels.metrics.functional.entity_f1`].
+
+    Args:
+        names (sequence of `str`): Names of the K tags in the order of their ids: `O`, `B-X`, `I-X`.
+
+    Example:
+        Trainer(..., compute_metrics=make_entity_metrics(["O", "B-GENE", "I-GENE"]))
+    """
+
+    def compute(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        found = entity_f1(*tag_rows(scores, labels, names))
+        return {name: found[name] for name in ("precision", "recall", "f1", "macro_f1")}
 
     return TrainerMetrics(compute)

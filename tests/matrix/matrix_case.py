@@ -25,6 +25,8 @@ class MatrixCase:
         frozen: Prefixes of parameters that must not move.
         broken: What is wrong -> (change of the data set, regular expression of the documented error).
         extra_columns: Columns that must reach `compute_loss`.
+        row_wise: For a loss that compares the rows of a batch with each other: settings without that part, with which
+            accumulated and distributed batches must equal a whole one.
         loads_as: Class whose `from_pretrained` loads what was saved, if not the class of the model (adapters).
     """
 
@@ -37,6 +39,7 @@ class MatrixCase:
     frozen: tuple[str, ...] = ()
     broken: dict[str, tuple[Callable[[datasets.Dataset], datasets.Dataset], str]] = field(default_factory=dict)
     extra_columns: tuple[str, ...] = ()
+    row_wise: dict[str, Any] = field(default_factory=dict)
     loads_as: type | None = None
 
     def make(self, folder: Path, train_rows: int = 16, eval_rows: int = 8, data=None, **settings) -> Any:

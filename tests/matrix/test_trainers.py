@@ -51,9 +51,10 @@ def test_every_trainable_parameter_moves_and_no_frozen_one(slug, tmp_path):
 @per_method
 def test_accumulating_4_times_2_equals_a_batch_of_8(slug, tmp_path):
     case = load_case(slug)
-    whole = case.make(tmp_path / "a", max_steps=2, per_device_train_batch_size=8)
+    options = {"max_steps": 2, **case.row_wise}
+    whole = case.make(tmp_path / "a", per_device_train_batch_size=8, **options)
     whole.train()
-    parts = case.make(tmp_path / "b", max_steps=2, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    parts = case.make(tmp_path / "b", per_device_train_batch_size=2, gradient_accumulation_steps=4, **options)
     parts.train()
     _assert_equal(_weights(whole.model), _weights(parts.model), atol=1e-4)
 
@@ -168,7 +169,7 @@ def test_settings_parse_on_the_command_line(slug):
 @pytest.mark.dist
 def test_two_processes_equal_one(slug, tmp_path):
     case = load_case(slug)
-    one = case.make(tmp_path / "one", max_steps=2, per_device_train_batch_size=8)
+    one = case.make(tmp_path / "one", max_steps=2, per_device_train_batch_size=8, **case.row_wise)
     one.train()
     script = Path(__file__).with_name("two_processes.py")
     env = {

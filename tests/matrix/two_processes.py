@@ -10,7 +10,7 @@ from matrix_case import load_case
 slug, folder = sys.argv[1], Path(sys.argv[2])
 case = load_case(slug)
 assert case is not None
-trainer = case.make(folder / os.environ["RANK"], max_steps=2, per_device_train_batch_size=4)
+trainer = case.make(folder / os.environ["RANK"], max_steps=2, per_device_train_batch_size=4, **case.row_wise)
 assert trainer.args.world_size == 2
 trainer.train()
 if trainer.is_world_process_zero():

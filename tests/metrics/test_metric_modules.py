@@ -13,12 +13,14 @@ import torch
 import yaml
 
 import hf_labels.metrics as metrics
+from hf_labels.labels.task_similarity import task_similarity
 from hf_labels.metrics import functional as fn
 from hf_labels.metrics.space import compute_from_text
 
 RNG = np.random.default_rng(0)
 PROBS, IDS = RNG.dirichlet(np.ones(4), 30), RNG.integers(0, 4, 30)
 SCORES, HOT = RNG.random((30, 4)), RNG.integers(0, 2, (30, 4))
+MULTI = np.c_[np.eye(3, dtype=int)[np.arange(30) % 3], np.arange(30) % 2]  # no row is all 1
 GALLERY, GALLERY_HOT = RNG.random((9, 4)), RNG.integers(0, 2, (9, 4))
 P = RNG.random((30, 16))
 TOKENS = np.random.default_rng(1).integers(3, 5, (2, 30, 6))
@@ -60,6 +62,17 @@ CASES = [
         {"forward_passes": PASSES},
         lambda: fn.jacobi_efficiency(TOKENS[0], TOKENS[1], PASSES),
     ),
+    ("parc", SCORES, IDS, {"n_dims": 3}, lambda: {"parc": task_similarity(SCORES, IDS, n_dims=3), "n": 30}),
+    ("parc", SCORES, MULTI, {}, lambda: {"parc": task_similarity(SCORES, MULTI), "n": 30}),
+    ("label_issue_detection", P[:, 0], HOT[:, 0], {}, lambda: fn.label_issue_detection(P[:, 0], HOT[:, 0])),
+    (
+        "label_issue_detection",
+        P[:, 0],
+        HOT[:, 0],
+        {"threshold": 0.4},
+        lambda: fn.label_issue_detection(P[:, 0], HOT[:, 0], 0.4),
+    ),
+    ("label_issue_detection", HOT[:, 1], HOT[:, 0], {}, lambda: fn.label_issue_detection(HOT[:, 1], HOT[:, 0])),
     ("real_accuracy", SCORES, HOT, {}, lambda: fn.real_accuracy(SCORES, HOT)),
     ("real_accuracy", IDS, HOT, {}, lambda: fn.real_accuracy(IDS, HOT)),
     ("conformal_multilabel", P, HOT, {"epsilons": [0.1, 0.3]}, lambda: fn.conformal_pvalues(P, HOT, [0.1, 0.3])),

@@ -105,10 +105,10 @@ def test_modules_take_names_and_ids_by_class_and_by_folder(name, tmp_path, monke
     monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", str(tmp_path))
     function = zero_shot_f1 if name == "zero_shot_f1" else zero_shot_accuracy
     ids = [[NAMES.index(label) for label in side] for side in (GUESS, GOLD)]
-    forms = [((GUESS, GOLD), SEEN), (ids, [0, 2])]
+    forms = [((GUESS, GOLD), SEEN), (ids, [0, 2]), ((["3", *GUESS], ["3", *GOLD]), ["3"])]
     if name == "zero_shot_f1":
         lists = [[[label] if row % 7 else [] for row, label in enumerate(side)] for side in (GUESS, GOLD)]
-        forms.append((lists, SEEN))
+        forms += [(lists, SEEN), (([None, "joy"], ["fear", "joy"]), SEEN), (([[2], []], [[], [1, 2]]), [2])]
     for module in (getattr(metrics, metrics.MODULES[name])(), evaluate.load(metrics.path_of(name))):
         for (guess, gold), seen in forms:
             got = module.compute(predictions=guess, references=gold, seen_labels=seen, none_label="none")

@@ -1,7 +1,23 @@
 """Pure metric functions: arrays (NumPy, torch, lists) in, Python numbers out. NumPy is all that an import loads."""
 
+from hf_labels.metrics.functional.agreement import (
+    agreement,
+    cohen_kappa,
+    fleiss_kappa,
+    majority_vote,
+    pairwise_agreement,
+    strict_vote,
+    weighted_f1_matrix,
+)
 from hf_labels.metrics.functional.calibration import calibration_scores, temperature_scaling
 from hf_labels.metrics.functional.conformal import conformal_pvalues, conformal_sets
+from hf_labels.metrics.functional.entities import entity_f1, entity_spans, source_as_target_rate, tag_rows
+from hf_labels.metrics.functional.intervals import (
+    clopper_pearson,
+    hypergeometric_interval,
+    label_issue_detection,
+    rank_shift,
+)
 from hf_labels.metrics.functional.jacobi import jacobi_efficiency
 from hf_labels.metrics.functional.multilabel import (
     average_precision,
@@ -21,29 +37,44 @@ from hf_labels.metrics.functional.segmentation import pixel_confusion, segmentat
 from hf_labels.metrics.functional.zero_shot import harmonic_mean, zero_shot_accuracy, zero_shot_f1
 
 __all__ = [
+    "agreement",
     "average_precision",
     "best_threshold",
     "calibration_scores",
+    "clopper_pearson",
+    "cohen_kappa",
     "conformal_pvalues",
     "conformal_sets",
+    "entity_f1",
+    "entity_spans",
     "episode_map",
+    "fleiss_kappa",
     "harmonic_mean",
+    "hypergeometric_interval",
     "jacobi_efficiency",
     "knn_accuracy",
     "label_iou",
+    "label_issue_detection",
     "label_set_retrieval",
     "linear_probe",
+    "majority_vote",
     "multilabel_f1",
     "multilabel_map",
     "ndcg_at_k",
     "pair_cosines",
+    "pairwise_agreement",
     "pixel_confusion",
     "precision_at_k",
     "pseudo_label_quality",
+    "rank_shift",
     "real_accuracy",
     "segmentation_scores",
+    "source_as_target_rate",
+    "strict_vote",
+    "tag_rows",
     "temperature_scaling",
+    "weighted_f1_matrix",
+    "wrong_query_rate",
     "zero_shot_accuracy",
     "zero_shot_f1",
-    "wrong_query_rate",
 ]

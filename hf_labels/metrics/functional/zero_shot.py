@@ -99,19 +99,19 @@ def zero_shot_f1(
     seen_labels = list(seen_labels)
     guess, gold = _sets(predictions, references, seen_labels, labels, none_label)
     names = sorted(set().union(*gold) | ({str(label) for label in labels} if labels is not None else set()))
-    marks = [np.array([[name in row for name in names] for row in side], dtype=bool) for side in (guess, gold)]
+    told, true = (np.array([[name in row for name in names] for row in side], dtype=bool) for side in (guess, gold))
     seen = {str(label) for label in seen_labels}
     is_seen = np.array([name in seen for name in names], dtype=bool)
-    found = _f1_groups(*marks, is_seen)
+    found = _f1_groups(told, true, is_seen)
     extra = sum(len(row - set(names)) for row in guess)  # labels that no reference can have: wrong, without a column
-    hits, total = (marks[0] & marks[1]).sum(), marks[0].sum() + extra + marks[1].sum()
+    hits, total = (told & true).sum(), told.sum() + extra + true.sum()
     found["micro_f1"] = float(2 * hits / total) if total else 0.0
-    found["macro_f1"] = float(_f1(*marks).mean()) if names else 0.0
+    found["macro_f1"] = float(_f1(told, true).mean()) if names else 0.0
     found |= _counts(guess, np.array([bool(truth & seen) for truth in gold]), none_label)
     if bootstrap:
         rng = np.random.default_rng(seed)
         rows = [rng.integers(len(gold), size=len(gold)) for _ in range(bootstrap)]
-        draws = [_f1_groups(marks[0][row], marks[1][row], is_seen) for row in rows]
+        draws = [_f1_groups(told[row], true[row], is_seen) for row in rows]
         for name in ("seen_f1", "unseen_f1", "all_f1", "harmonic_mean"):
             low, high = np.quantile([draw[name] for draw in draws], [(1 - confidence) / 2, (1 + confidence) / 2])
             found |= {f"{name}_low": float(low), f"{name}_high": float(high)}

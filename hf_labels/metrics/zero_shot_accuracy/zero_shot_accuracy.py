@@ -27,7 +27,7 @@ class ZeroShotAccuracy(evaluate.Metric):
     """Zero-shot accuracy; see [`~hf_labels.metrics.functional.zero_shot_accuracy`]."""
 
     def _info(self) -> evaluate.MetricInfo:
-        kinds = (datasets.Value("int64"), datasets.Value("string"))  # the first that fits
+        kinds = (datasets.Value("string"), datasets.Value("int64"))  # the first that fits
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation="",

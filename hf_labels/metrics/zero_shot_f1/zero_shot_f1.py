@@ -30,34 +30,36 @@ class ZeroShotF1(evaluate.Metric):
     """Zero-shot F1; see [`~hf_labels.metrics.functional.zero_shot_f1`]."""
 
     def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        kinds = (text, datasets.List(text))  # the first that fits; names and ids are texts by then
+        labels = datasets.List(datasets.Value("string"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation="",
             inputs_description=_INPUTS,
-            features=[datasets.Features({"predictions": kind, "references": kind}) for kind in kinds],
+            features=datasets.Features({"predictions": labels, "references": labels}),
             reference_urls=["https://arxiv.org/abs/1909.00161"],
         )
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
-        """Labels are compared as text; an empty first list would not tell numbers from names."""
-        super().add_batch(predictions=_texts(predictions), references=_texts(references), **kwargs)
+        """Takes names, ids, `None`, or lists of names or ids; they are compared as text."""
+        both = [
+            None if values is None else [_texts(value) for value in values] for values in (predictions, references)
+        ]
+        super().add_batch(predictions=both[0], references=both[1], **kwargs)
 
     def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
         """One text; as `add_batch`."""
-        super().add(prediction=_text(prediction), reference=_text(reference), **kwargs)
+        super().add(prediction=_texts(prediction), reference=_texts(reference), **kwargs)
 
     def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
         scores: dict[str, Any] = zero_shot.zero_shot_f1(predictions, references, **options)
         return scores
 
 
-def _texts(values: Any) -> list[Any] | None:
-    return None if values is None else [_text(value) for value in values]
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, str) or not hasattr(value, "__len__"):
-        return str(value.item() if hasattr(value, "item") else value)
-    return [_text(one) for one in value]
+def _texts(value: Any) -> list[str]:
+    """The labels of one text: a name, an id or a list of them, from Python, NumPy or torch."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if value is None:
+        return []
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return [str(value)]
+    return [label for one in value for label in _texts(one)]

@@ -1,0 +1,1 @@
+"""The `evaluate` module `entity_f1`. Its class is in `hf_labels.metrics`."""

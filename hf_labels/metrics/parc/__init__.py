@@ -1,0 +1,1 @@
+"""The `evaluate` module `parc`. Its class is in `hf_labels.metrics`."""
