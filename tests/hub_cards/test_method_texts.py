@@ -55,7 +55,8 @@ def test_every_text_is_whole_and_its_code_compiles(slug):
     assert method.url is None or method.url.startswith("https://")
     assert method.citation.startswith("@") and method.citation.count("{") == method.citation.count("}")
     compile(method.usage_code, slug, "exec")
-    assert "from_pretrained" in method.usage_code or "pipeline" in method.usage_code
+    loads = ("from_pretrained", "pipeline", "load_report")  # the last one is of a label tool, which makes no model
+    assert any(name in method.usage_code for name in loads)
     assert not {"TODO", "TBD"} & set(" ".join(method.sections.values()).split())
 
 

@@ -8,8 +8,8 @@ import evaluate
 from hf_labels.metrics.functional import intervals
 
 _DESCRIPTION = """\
-Precision, recall and F1 of flagged rows against the rows whose label is known to be wrong, and the average precision of
-a ranking by suspicion. For label tools such as confident learning and language-model judges.
+Precision, recall and F1 of flagged rows against the rows whose label is known to be wrong, and the average precision
+of a ranking by suspicion. For label tools such as confident learning and language-model judges.
 """
 
 _INPUTS = """\
