@@ -46,7 +46,8 @@ class LabelCollator:
     pad_to_multiple_of: int | None = None
 
     def __post_init__(self) -> None:
-        if self.tokenizer is not None and not hasattr(self.tokenizer, "pad"):
+        # image processors have a method `pad` too, for images
+        if not hasattr(self.tokenizer, "pad") or hasattr(self.tokenizer, "preprocess"):
             self.tokenizer = None
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -69,6 +69,13 @@ def test_soft_labels_per_row_and_sparse():
     assert batch["text"] == ["a", "b"]
 
 
+def test_an_image_processor_pads_nothing():
+    from transformers import ViTImageProcessorPil
+
+    batch = LabelCollator(ViTImageProcessorPil())([{"pixel_values": torch.ones(3, 2, 2), "labels": 1}] * 2)
+    assert batch["pixel_values"].shape == (2, 3, 2, 2) and batch["labels"].tolist() == [1, 1]
+
+
 def test_errors_name_column_and_row():
     with pytest.raises(KeyError, match="Row 1 .* no column `labels`"):
         LabelCollator()([{"labels": 1}, {"index": 1}])
