@@ -249,7 +249,8 @@ def main() -> None:
             record.compare(ED[0.2], other, regime, "entity F1")
             record.compare(ED[0.2], other, regime, "source as target", higher_is_better=False)
     record.notes += [
-        "Words are images: a stand-in, since no annotated corpus of names comes in a package. A name has 1 or 2 words.",
+        "Words are images: a stand-in, since no annotated corpus of names comes in a package. A name has 1 or 2 "
+        "words.",
         f"{SOURCE_STEPS} full-batch steps on 150 source sentences, {TARGET_STEPS} on the target; 150 test sentences.",
         "source as target: share of source entities in target text that get a target tag; lower is better.",
         "Weights 0.05 and 0.2 are those of the method's sheet; the learning rate was chosen on dev digits.",

@@ -185,7 +185,7 @@ class EntityMetricTrainer(LabelTrainer):
         term = self.mean_over_update(found.loss * count, "entities", count)
         pairs = (found.positives + found.negatives).sum()
         self.log_terms(ce=loss.detach(), metric=term.detach(), entities=float(count), pairs=pairs.float())
-        loss = loss + self.args.metric_weight * term
+        loss = loss + float(self.args.metric_weight or 0.0) * term
         return (loss, outputs) if return_outputs else loss
 
     def _with_metric(self, inputs: Mapping[str, Any]) -> bool:

@@ -36,10 +36,8 @@ def check_judgements(probs: Any, renormalize: bool = False) -> np.ndarray:
     while 2 <= table.ndim < 4:
         table = table[None] if table.ndim == 2 else table[:, None]
     if table.ndim != 4 or table.shape[3] < 2 or not table.shape[0] * table.shape[1]:
-        raise ValueError(
-            f"`probs` must be (judges, prompts, items, classes >= 2), got {np.shape(probs)}."
-        )
-    silent = np.isnan(table).all(-1)
+        raise ValueError(f"`probs` must be (judges, prompts, items, classes >= 2), got {np.shape(probs)}.")
+    silent = np.asarray(np.isnan(table).all(-1))
     sums = table.sum(-1)
     with np.errstate(invalid="ignore"):
         wrong = ~silent & ((table < 0).any(-1) | np.isnan(table).any(-1) | (sums <= 0))

@@ -34,7 +34,7 @@ def check_tag_names(names: Sequence[str]) -> None:
             )
 
 
-def pseudo_tags(gold: Sequence[int], predicted: Sequence[str] | Sequence[int]) -> list[int]:
+def pseudo_tags(gold: Sequence[int], predicted: Sequence[str | int]) -> list[int]:
     """What a source tagger saw in a target sentence: 1 where it begins an entity, 2 where it goes on with one.
 
     Only words whose gold target tag is O (0) can get one; gold entities stay what they are.
@@ -56,7 +56,8 @@ def pseudo_tags(gold: Sequence[int], predicted: Sequence[str] | Sequence[int]) -
         if isinstance(guess, str):
             prefix = {"B": 1, "I": 2}.get(guess[:1], 0) if guess != "O" else 0
         else:
-            prefix = 0 if guess <= 0 else 2 - int(guess) % 2
+            number = int(guess)
+            prefix = 0 if number <= 0 else 2 - number % 2
         out.append(prefix if truth == 0 else 0)
     return out
 

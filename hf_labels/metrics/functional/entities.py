@@ -88,8 +88,8 @@ def source_as_target_rate(
     """
     _same_shape(predictions, references)
     _same_shape(predictions, sources)
-    spans = sorted(entity_spans(sources))
-    spans = [(r, a, b) for r, a, b, _ in spans if all(references[r][w] == "O" for w in range(a, b + 1))]
+    found = sorted(entity_spans(sources))
+    spans = [(r, a, b) for r, a, b, _ in found if all(references[r][w] == "O" for w in range(a, b + 1))]
     taken = sum(any(predictions[r][w] != "O" for w in range(a, b + 1)) for r, a, b in spans)
     return {"source_as_target_rate": taken / len(spans) if spans else float("nan"), "n_source_entities": len(spans)}
 
