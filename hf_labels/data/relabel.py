@@ -1,6 +1,7 @@
 """`ReLabelCollator`: random crops, each with the soft label that a stored map gives it; and published maps."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -214,32 +215,32 @@ def import_label_maps(
     """
     pairs = _files(Path(source)) if isinstance(source, (str, Path)) else source
     writer: SoftLabelWriter | None = None
-    for key, found in pairs:
-        if found.dim() != 4 or found.shape[0] != 2:
-            raise ValueError(f"The map of example {key!r} must have shape (2, k, H, W), got {tuple(found.shape)}.")
-        values, ids = found[0].float(), found[1].round().long()
-        if transposed:
-            values, ids = values.mT, ids.mT
-        values, order = values.sort(dim=0, descending=True, stable=True)
-        ids = ids.gather(0, order)
-        if writer is None:
-            info = StoreInfo(
-                "map",
-                num_labels,
-                k=len(values),
-                codec=codec,
-                map_shape=(values.shape[1], values.shape[2]),
-                has_labels=labels is not None,
-                id_type="string" if isinstance(key, str) else "int64",
-                **facts,
-            )
-            writer = SoftLabelWriter(folder, info)
-        known = None if labels is None else [labels[key]]
-        if not writer.has(key):
-            writer.add_maps([key], ids[None], values[None], known)
+    with ExitStack() as stack:  # a bad map must not leave the folder locked
+        for key, found in pairs:
+            if found.dim() != 4 or found.shape[0] != 2:
+                raise ValueError(f"The map of example {key!r} must have shape (2, k, H, W), got {tuple(found.shape)}.")
+            values, ids = found[0].float(), found[1].round().long()
+            if transposed:
+                values, ids = values.mT, ids.mT
+            values, order = values.sort(dim=0, descending=True, stable=True)
+            ids = ids.gather(0, order)
+            if writer is None:
+                info = StoreInfo(
+                    "map",
+                    num_labels,
+                    k=len(values),
+                    codec=codec,
+                    map_shape=(values.shape[1], values.shape[2]),
+                    has_labels=labels is not None,
+                    id_type="string" if isinstance(key, str) else "int64",
+                    **facts,
+                )
+                writer = stack.enter_context(SoftLabelWriter(folder, info))
+            known = None if labels is None else [labels[key]]
+            if not writer.has(key):
+                writer.add_maps([key], ids[None], values[None], known)
     if writer is None:
         raise ValueError("There are no label maps to import.")
-    writer.close()
     return SoftLabelStore.from_writer(writer)
 
 

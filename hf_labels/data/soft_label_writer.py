@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +21,7 @@ from hf_labels.data.soft_label_rows import Rows, check_rows, to_table
 logger = logging.getLogger(__name__)
 
 DATA_FOLDER = "data"
-LOCK = ".writer.lock"
+LOCK, HOLDER = ".writer.lock", ".writer"
 _FREE = ("extra", "created_by", "teacher_revision", "views_per_example")  # may differ between two runs of one store
 
 
@@ -63,13 +64,11 @@ class SoftLabelWriter:
             return
         (self.folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
         self._lock = _sole_writer(self.folder)
-        self._files = data_files(self.folder)
-        if (self.folder / SIDE_CAR).is_file():
-            self._compare(StoreInfo.load(self.folder / SIDE_CAR))
-        elif self._files:
-            raise ValueError(f"{self.folder} holds rows but no {SIDE_CAR}. Choose another folder, or delete the rows.")
-        self._read_keys(self.folder / DATA_FOLDER)
-        info.save(self.folder)
+        try:
+            self._read_folder(self.folder)
+        except BaseException:  # whoever keeps the error would keep the lock
+            self._release()
+            raise
 
     @property
     def rows_written(self) -> int:
@@ -172,8 +171,10 @@ class SoftLabelWriter:
         """Append rows that are encoded already, for example from another store.
 
         Raises:
-            ValueError: As [`check_rows`], or if a row is there already.
+            ValueError: As [`check_rows`], or if a row is there already, or the writer is closed.
         """
+        if self.folder is not None and self._lock is None:
+            raise ValueError(f"This writer of {self.folder} is closed. Open the folder again to go on.")
         if not len(columns["example_id"]):
             return
         columns = {name: columns[name] for name in self.info.features()}
@@ -215,15 +216,25 @@ class SoftLabelWriter:
         return to_table(columns, self.info)
 
     def close(self) -> None:
-        """Write what waits, and the side-car with the number of views."""
-        self.flush()
-        most = max((bits.bit_length() for bits in self._views.values()), default=1)
-        self.info.views_per_example = max(self.info.views_per_example, most)
-        if self.folder is not None:
-            self.info.save(self.folder)
-        if self._lock is not None and self._lock.is_locked:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+        """Write what waits, and the side-car with the number of views; another writer may come then."""
+        if self.folder is not None and self._lock is None:
+            return
+        try:
+            self.flush()
+            most = max((bits.bit_length() for bits in self._views.values()), default=1)
+            self.info.views_per_example = max(self.info.views_per_example, most)
+            if self.folder is not None:
+                self.info.save(self.folder)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None and self.folder is not None:
+            (self.folder / HOLDER).unlink(missing_ok=True)
+            with suppress(OSError):  # still held: whoever opened it before finds it deleted, and takes a new one
+                (self.folder / LOCK).unlink(missing_ok=True)
             self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> "SoftLabelWriter":
         return self
@@ -290,6 +301,15 @@ class SoftLabelWriter:
         for identity, view in pairs:
             self._views[identity] = self._views.get(identity, 0) | 1 << view
 
+    def _read_folder(self, folder: Path) -> None:
+        self._files = data_files(folder)
+        if (folder / SIDE_CAR).is_file():
+            self._compare(StoreInfo.load(folder / SIDE_CAR))
+        elif self._files:
+            raise ValueError(f"{folder} holds rows but no {SIDE_CAR}. Choose another folder, or delete the rows.")
+        self._read_keys(folder / DATA_FOLDER)
+        self.info.save(folder)
+
     def _read_keys(self, data: Path) -> None:
         import pyarrow.parquet as pq
 
@@ -323,24 +343,23 @@ class SoftLabelWriter:
 
 
 def _sole_writer(folder: Path) -> Any:
-    """A lock on the folder, held until `close` or the end of the process. Raises `RuntimeError` if it is taken."""
+    """A lock of the operating system on the folder, gone with its process. Raises `RuntimeError` if it is taken."""
     from filelock import FileLock, Timeout
 
-    place = folder / LOCK
-    holder = place.read_text(encoding="utf-8").strip() if place.is_file() else ""
-    lock = FileLock(place)
+    lock = FileLock(folder / LOCK, thread_local=False)
     try:
         lock.acquire(timeout=0)
-        if not place.exists():  # its last holder was just about to go, and has taken the file away
-            lock.release()
-            lock.acquire(timeout=0)
     except Timeout:
-        who = f"process {holder}" if holder else "another writer"
+        try:
+            name = (folder / HOLDER).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            name = ""
+        who = f"process {name}" if name else "another process"  # no name: it is just coming or going
         raise RuntimeError(
             f"{folder} is being written by {who}. Two writers would make rows twice: wait until it is done (or end "
             "it) and open the folder again, which goes on where it stopped, or choose another folder."
         ) from None
-    place.write_text(f"{os.getpid()} on {platform.node()}\n", encoding="utf-8")
+    (folder / HOLDER).write_text(f"{os.getpid()} on {platform.node()}\n", encoding="utf-8")
     return lock
 
 

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -245,6 +247,8 @@ def test_a_second_writer_is_refused_until_the_first_is_done_or_dead(tmp_path):
     with pytest.raises(RuntimeError, match=rf"being written by process {os.getpid()} on .*choose another folder"):
         SoftLabelWriter(tmp_path / "s", _info())
     first.close()
+    with pytest.raises(ValueError, match="This writer of .* is closed. Open the folder again"):
+        first.add([1], logits=_logits(1))
     with SoftLabelWriter(tmp_path / "s", _info()) as second:
         assert second.has(0)
     code = (
@@ -263,3 +267,47 @@ def test_a_second_writer_is_refused_until_the_first_is_done_or_dead(tmp_path):
             assert third.has(0)
     store = SoftLabelStore.from_pretrained(tmp_path / "s")
     assert len(store) == 1
+
+
+def test_the_lock_goes_with_its_writer_not_with_its_thread_or_its_errors(tmp_path):
+    writer = SoftLabelWriter(tmp_path / "s", _info())
+    ends = threading.Thread(target=writer.close)
+    ends.start()
+    ends.join()
+    with pytest.raises(ValueError, match="holds a store with `k=2`") as kept:  # as a notebook keeps its last error
+        SoftLabelWriter(tmp_path / "s", _info(k=3))
+    with pytest.raises(ValueError, match="stored already"), SoftLabelWriter(tmp_path / "s", _info()) as writer:
+        writer.add([0], logits=_logits(1))
+        writer.add([0], logits=_logits(1))
+    with SoftLabelWriter(tmp_path / "s", _info()) as writer:
+        assert writer.has(0)
+        assert kept.value is not None
+    writer.close()  # a second time does nothing
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["data", "soft_label_store.json"]
+
+
+def test_of_many_writers_that_come_and_go_one_is_in_at_a_time(tmp_path):
+    inside, most, turns, refused = [], [], [], []
+
+    def come_and_go(number):
+        while len(turns) < 40:
+            try:
+                writer = SoftLabelWriter(tmp_path / "s", _info())
+            except RuntimeError as error:
+                refused.append(str(error))
+                time.sleep(0.001)
+                continue
+            inside.append(number)
+            most.append(len(inside))
+            time.sleep(0.002)
+            inside.remove(number)
+            turns.append(number)
+            writer.close()
+
+    threads = [threading.Thread(target=come_and_go, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1 and len(turns) >= 40
+    assert refused and all("is being written by" in text for text in refused)

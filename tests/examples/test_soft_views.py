@@ -19,8 +19,13 @@ def test_scenes_hold_the_digits_that_are_noted():
 
 def test_digits_lie_anywhere_on_the_canvas():
     digits = np.full((40, 28, 28), 255, np.uint8)
-    found = views.canvases(digits, np.random.default_rng(0))
+    found, ink = views.canvases(digits, np.random.default_rng(0))
     bright = found == 255
+    assert ((ink == 255) == bright).all() and not ink[~bright].any()
     assert bright.sum((1, 2)).tolist() == [28 * 28] * 40 and found[~bright].max() < 96
     places = {tuple(np.argwhere(image)[0]) for image in bright}
     assert len(places) > 30
+    top, left = np.array(sorted(places)[0])[:, None] / 56
+    one = next(image for image in ink if tuple(np.argwhere(image)[0]) == sorted(places)[0])
+    half = np.array([[top[0], left[0], 0.5, 0.25], [0, 0, 1, 1]])
+    assert views.shown_ink(np.stack([one, one]), half).tolist() == [0.5, 1.0]
