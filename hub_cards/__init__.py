@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hf_labels.hub_cards.render import render_card
     from hf_labels.hub_cards.results import ResultRow
     from hf_labels.hub_cards.save import save_card
+    from hf_labels.hub_cards.taxonomy_tree import taxonomy_plot
     from hf_labels.hub_cards.texts import MethodText, method_slugs, method_text
     from hf_labels.hub_cards.validate import validate_card
 
@@ -40,6 +41,7 @@ _NAMES = {
     "render_dataset_card": "dataset_card",
     "render_method_page": "method_page",
     "save_card": "save",
+    "taxonomy_plot": "taxonomy_tree",
     "validate_card": "validate",
     "write_page": "html_page",
 }
@@ -66,6 +68,7 @@ __all__ = [
     "render_dataset_card",
     "render_method_page",
     "save_card",
+    "taxonomy_plot",
     "validate_card",
     "write_page",
 ]

@@ -21,6 +21,7 @@ from hf_labels.data.descriptions import clean_descriptions, label_text
 from hf_labels.data.encoders import Backbone, TextEncoder, make_encoder
 from hf_labels.data.features import check_finite
 from hf_labels.losses.crosstune import check_num_heads, crosstune_loss, head_log_probs, scale_features
+from hf_labels.models.frozen_backbone import FrozenBackboneMixin
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class CrossTuneConfig(PreTrainedConfig):
             raise ValueError(f"`dropout` must be in [0, 1), got {self.dropout}.")
 
 
-class CrossTuneForSequenceClassification(PreTrainedModel):
+class CrossTuneForSequenceClassification(FrozenBackboneMixin, PreTrainedModel):
     """Label-attention classifier on a frozen black box.
 
     Only the two projections are weights of this model. The backbone is kept beside it: never trained, always in eval
@@ -209,64 +210,9 @@ class CrossTuneForSequenceClassification(PreTrainedModel):
         loaded = super().from_pretrained(name, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.key.bias.requires_grad_(False)  # loading makes new parameters
-        config = model.config
-        wanted = backbone if backbone is not None else config.backbone
-        black_box = config.text_pooling == "embedding"
-        if not load_backbone or wanted is None or (black_box and backbone is None):
-            return loaded
-        try:
-            encoder = make_encoder(
-                wanted,
-                tokenizer,
-                revision=config.backbone_revision if backbone is None else None,
-                pooling=None if black_box else config.text_pooling,
-                template=config.template,
-                max_length=config.max_length,
-            )
-        except OSError as error:
-            raise OSError(
-                f"The CrossTune model `{name}` stands on the frozen backbone `{wanted}`, which is not part of it and "
-                f"could not be loaded. Make it reachable, or pass `backbone=` with an id, a folder or a loaded model; "
-                f"`load_backbone=False` loads the head alone. Cause: {error}"
-            ) from error
-        model.attach_backbone(encoder)
+        if load_backbone:
+            model.fetch_backbone(name, backbone, tokenizer)
         return loaded
-
-    def attach_backbone(self, encoder: Backbone) -> None:
-        """Put a frozen encoder beside the head. Warns when its weights are not those that the head was trained on.
-
-        Raises:
-            ValueError: If its width is not `config.hidden_size`.
-        """
-        if encoder.hidden_size != self.config.hidden_size:
-            raise ValueError(
-                f"The backbone gives {encoder.hidden_size} features, this head takes {self.config.hidden_size}. "
-                f"It was trained on `{self.config.backbone}`."
-            )
-        trained_on = self.config.backbone_fingerprint
-        if trained_on and isinstance(encoder, TextEncoder) and encoder.key()["model"] != trained_on:
-            logger.warning(
-                "The weights of the backbone `%s` differ from those this head was trained on (`%s`): expect other "
-                "predictions.",
-                encoder.model_id,
-                self.config.backbone,
-            )
-        self._encoder = encoder
-
-    @property
-    def encoder(self) -> Backbone:
-        """The frozen backbone. Raises `RuntimeError` with the repair when the model has none."""
-        if self._encoder is None:
-            raise RuntimeError(
-                f"This CrossTune model has no backbone loaded (it was trained on `{self.config.backbone}`). Pass "
-                "`features=`, or load it with `from_pretrained(..., backbone=...)`."
-            )
-        return self._encoder.to(self.device)
-
-    @property
-    def backbone(self) -> Any:
-        """The frozen Hugging Face model inside the encoder, `None` for a black box."""
-        return getattr(self._encoder, "model", None)
 
     def set_labels(self, label_descriptions: Any, label_vectors: Any = None) -> None:
         """Replace the labels, before or after training; the head knows no label by itself.
@@ -389,9 +335,8 @@ class CrossTuneForSequenceClassification(PreTrainedModel):
         """Write config, head, label vectors and the backbone's tokenizer (so that a stock pipeline loads in one call).
         The backbone itself is not written."""
         super().save_pretrained(save_directory, *args, **kwargs)
-        tokenizer = getattr(self._encoder, "tokenizer", None)
-        if tokenizer is not None and kwargs.get("is_main_process", True):
-            tokenizer.save_pretrained(save_directory)
+        if kwargs.get("is_main_process", True):
+            self.save_tokenizer(save_directory)
 
 
 AutoConfig.register(CrossTuneConfig.model_type, CrossTuneConfig, exist_ok=True)

@@ -34,6 +34,7 @@ from hf_labels.metrics.functional.real import real_accuracy
 from hf_labels.metrics.functional.representation import knn_accuracy, linear_probe, pair_cosines
 from hf_labels.metrics.functional.retrieval import label_iou, label_set_retrieval
 from hf_labels.metrics.functional.segmentation import pixel_confusion, segmentation_scores
+from hf_labels.metrics.functional.taxonomy import label_set_scores, pairwise_label_accuracy, taxonomy_coverage
 from hf_labels.metrics.functional.zero_shot import harmonic_mean, zero_shot_accuracy, zero_shot_f1
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "label_iou",
     "label_issue_detection",
     "label_set_retrieval",
+    "label_set_scores",
     "linear_probe",
     "majority_vote",
     "multilabel_f1",
@@ -63,6 +65,7 @@ __all__ = [
     "ndcg_at_k",
     "pair_cosines",
     "pairwise_agreement",
+    "pairwise_label_accuracy",
     "pixel_confusion",
     "precision_at_k",
     "pseudo_label_quality",
@@ -72,6 +75,7 @@ __all__ = [
     "source_as_target_rate",
     "strict_vote",
     "tag_rows",
+    "taxonomy_coverage",
     "temperature_scaling",
     "weighted_f1_matrix",
     "wrong_query_rate",
