@@ -268,8 +268,34 @@ def main() -> None:
         learning_rates=best,
         processor_time_s=round(seconds, 1),
     )
+    picture(record.rows, path.with_suffix(".png"))
     print(harness.columns(harness.table_cells(record.rows, "accuracy")), end="\n\n")
     print(harness.columns(harness.pair_cells(record.paired)), f"\n\n{path.name}")
+
+
+def picture(rows: list[dict[str, Any]], path: Any) -> None:
+    """One panel per corpus: every seed as a dot, the mean and its standard error, plain training as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    colours = {"method": "tab:blue", "ablation": "tab:cyan", "control": "tab:orange", "baseline": "tab:gray"}
+    settings = list(dict.fromkeys(row["setting"] for row in rows))
+    figure, axes = plt.subplots(1, len(settings), figsize=(5 * len(settings), 4), sharey=True, squeeze=False)
+    for axis, setting in zip(axes[0], settings, strict=True):
+        own = [row for row in rows if row["setting"] == setting][::-1]
+        for place, row in enumerate(own):
+            colour = colours[row["kind"]]
+            axis.plot(row["values"], [place] * row["seeds"], ".", color=colour, alpha=0.4)
+            axis.errorbar(row["mean"], place, xerr=row["stderr"], fmt="o", capsize=3, color=colour)
+        axis.axvline(next(row["mean"] for row in own if row["name"] == PLAIN), color="black", lw=0.8, ls=":")
+        axis.set_yticks(range(len(own)), [row["name"] for row in own])
+        axis.set_title(setting)
+        axis.set_xlabel("accuracy")
+        axis.grid(alpha=0.3, axis="x")
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
 
 
 def notes(preset: Preset, best: dict[str, dict[str, float]]) -> list[str]:

@@ -1,8 +1,6 @@
 """Label Assisted Distillation: `LADTeacherTrainer` for the teacher, `CWDDistillTrainer` for the student."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -24,7 +22,7 @@ from hf_labels.losses.mcl_electra_noise import RowNoise
 from hf_labels.losses.soft_targets import channel_wise_distillation
 from hf_labels.metrics.compute_metrics import TrainerMetrics
 from hf_labels.metrics.functional.segmentation import pixel_confusion, segmentation_scores
-from hf_labels.models.lad import LABEL_CHANNEL, input_channels, saved_noiser
+from hf_labels.models.lad import LABEL_CHANNEL, auxiliary_logits, input_channels, saved_noiser
 from hf_labels.trainers.base import LabelTrainer, LabelTrainingArguments
 from hf_labels.trainers.lad_checks import check_segmentation_data
 from hf_labels.trainers.teachers import FrozenTeacher
@@ -217,21 +215,25 @@ class LADTeacherTrainer(SegmentationTrainer):
 
     @torch.no_grad()
     def copy_gap(self, dataset: Any = None) -> dict[str, float]:
-        """Mean IoU with the right codes (`right_code`), with each class under the code of the next (`wrong_code`), and
-        their difference (`copy_gap`): near 0, the teacher uses shapes alone; large, it reads the class from the code.
+        """What the teacher takes from the label: mean IoU under three codes.
+
+        `right_code`: each class under its own; `wrong_code`: under that of the next class; `no_code`: all under 0.
+        `copy_gap` is right minus wrong. Large: the class is read from the code. Near 0 with `right_code` above
+        `no_code`: shapes are used, as they should. All three alike: the label is not used at all, and the teacher
+        knows no more than the images show; lower `consistency_weight`.
 
         Args:
             dataset (*optional*): Defaults to `eval_dataset`.
         """
         loader = self.get_eval_dataloader(dataset)
         codes = class_codes(self.label_noiser.num_labels, self.label_noiser.code_step).float()
-        wrong = torch.cat([codes[:-1].roll(1), codes[-1:]])
+        wrong = torch.cat([codes[:-1].roll(-1), codes[-1:]])
         tables = {}
         model: Any = self.model
         model.eval()
         self._eval_rows = 0
         try:
-            for name, given in (("right_code", codes), ("wrong_code", wrong)):
+            for name, given in (("right_code", codes), ("wrong_code", wrong), ("no_code", torch.zeros_like(codes))):
                 total: Any = 0
                 for batch in loader:
                     batch = self._prepare_inputs(batch)
@@ -366,21 +368,6 @@ class CWDDistillTrainer(SegmentationTrainer):
             return dist_distillation(student.float(), teacher.float())
         loss = channel_wise_distillation if self.args.distill_loss == "cwd" else pixel_distillation
         return loss(student, teacher, self.args.temperature)
-
-
-@contextmanager
-def auxiliary_logits(model: nn.Module) -> Iterator[list[Tensor]]:
-    """What the model's `auxiliary_head` gives while the block runs; stays empty for a model without one."""
-    found: list[Tensor] = []
-    head = getattr(model, "auxiliary_head", None)
-    if head is None:
-        yield found
-        return
-    handle = head.register_forward_hook(lambda module, args, output: found.append(output))
-    try:
-        yield found
-    finally:
-        handle.remove()
 
 
 def _noiser(given: LabelNoiser | None, model: Any, ignore_index: int) -> LabelNoiser:

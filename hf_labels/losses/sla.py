@@ -153,7 +153,7 @@ def aggregate_logits(joint_logits: Tensor, num_transformations: int) -> Tensor:
     classes, number = _classes(joint_logits, num_transformations), num_transformations
     if len(joint_logits) % number:
         raise ValueError(f"`joint_logits` must have a multiple of {number} rows, got {len(joint_logits)}.")
-    return joint_logits.view(-1, number, classes, number).diagonal(dim1=1, dim2=3).mean(-1)
+    return joint_logits.reshape(-1, number, classes, number).diagonal(dim1=1, dim2=3).mean(-1)
 
 
 def sla_loss(

@@ -4,11 +4,13 @@ Source: Qiu et al., ECCV 2024, arXiv:2407.13254: the first convolution keeps its
 `0.1 * N(0, 1)`. A student that saw zeros there gives the same logits without it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hf_labels.losses.lad import LabelNoiser
 from hf_labels.models.heads import set_module
@@ -105,7 +107,22 @@ def saved_noiser(model: Any) -> LabelNoiser | None:
     return None if found is None else LabelNoiser(**found)
 
 
-def _put(model: Any, name: str, old: nn.Conv2d, weight: torch.Tensor) -> None:
+@contextmanager
+def auxiliary_logits(model: nn.Module) -> Iterator[list[Tensor]]:
+    """What the model's `auxiliary_head` gives while the block runs; stays empty for a model without one."""
+    found: list[Tensor] = []
+    head = getattr(model, "auxiliary_head", None)
+    if head is None:
+        yield found
+        return
+    handle = head.register_forward_hook(lambda module, args, output: found.append(output))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def _put(model: Any, name: str, old: nn.Conv2d, weight: Tensor) -> None:
     """A convolution with these weights in the place of the old one; everything that counts channels is told."""
     before, after = old.in_channels, weight.shape[1]
     layout: Any = {"stride": old.stride, "padding": old.padding, "dilation": old.dilation}

@@ -63,6 +63,8 @@ def test_aggregation_against_loops_and_row_order():
     torch.testing.assert_close(found, want)
     swapped = torch.cat([logits[3:], logits[:3]])
     assert torch.equal(aggregate_logits(swapped, 3), found.flip(0))
+    turned = logits.T.contiguous().T  # as a sliced or transposed output
+    assert torch.equal(aggregate_logits(turned, 3), found)
 
 
 def test_aggregation_of_what_does_not_depend_on_the_transformation_is_single_inference():

@@ -196,7 +196,23 @@ def test_copy_gap_of_a_teacher_that_copies(tmp_path):
     found = made.copy_gap()
     assert found["right_code"] > 0.99 and found["wrong_code"] < 0.01
     assert found["copy_gap"] == pytest.approx(found["right_code"] - found["wrong_code"])
+    assert found["no_code"] < 0.1  # all pixels look like class 2
     assert made.copy_gap(scenes(3, seed=2))["right_code"] > 0.99
+    made = teach(tmp_path, add_input_channel(segformer(5), std=0.0))
+    found = made.copy_gap()
+    assert found["right_code"] == found["wrong_code"] == found["no_code"] > 0, (
+        "a channel without weight changes nothing"
+    )
+
+
+def test_wrong_codes_are_those_of_the_next_class(tmp_path):
+    made, given = teach(tmp_path), []
+    inner = made.with_label
+    made.with_label = lambda images, labels, codes: given.append(codes) or inner(images, labels, codes)
+    made.copy_gap(scenes(2))
+    own, wrong, none = given
+    assert own.tolist() == pytest.approx([-0.2, -0.1, 0.0, 0.1])
+    assert wrong.tolist() == pytest.approx([-0.1, 0.0, -0.2, 0.1]) and not none.any()  # "ignore" keeps its own
 
 
 @pytest.mark.parametrize("seed", [0, 1])
