@@ -103,6 +103,25 @@ def read_answers(output_dir: str | Path) -> dict[int, Any]:
     return _Ledger(Path(output_dir) / "answers.jsonl").labels()
 
 
+def ask_once(
+    oracle: Callable[[list[int]], Sequence[Any]], rows: Sequence[int], path: str | Path, batch: int | None = None
+) -> dict[int, Any]:
+    """Row id -> answer (`None` = refused) of rows outside of the rounds, such as those that check an oracle.
+
+    Only the main process asks, all processes get the answers. Each call's answers are in the file `path` before the
+    next call; rows that it holds are not asked again.
+
+    Args:
+        oracle (callable): As in [`fit_queries`].
+        rows (sequence of `int`): Row ids.
+        path (`str`): The file, JSON lines.
+        batch (`int`, *optional*): Rows per call; all when not given.
+    """
+    ledger = _Ledger(Path(path))
+    ledger.buy(oracle, list(rows), 0, batch or max(len(rows), 1))
+    return {row: ledger.answers[row] for row in rows}
+
+
 class _Ledger:
     """Answers of an oracle on disk, one JSON line each. Only the main process asks; all read."""
 

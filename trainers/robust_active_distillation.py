@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 from transformers import PreTrainedModel
 
 from hf_labels.data.memory import add_index
@@ -19,13 +20,14 @@ from hf_labels.labels.robust_active_distillation import errors_of_rate
 from hf_labels.metrics import make_calibration_metrics
 from hf_labels.metrics.functional import wrong_query_rate
 from hf_labels.trainers.places import Place, RoundsResult, is_main, read_json, wait, write_json
-from hf_labels.trainers.queries import fit_queries, read_answers
+from hf_labels.trainers.queries import ask_once, fit_queries, read_answers
 from hf_labels.trainers.robust_active_distillation_parts import GAINS, STRATEGIES, ask_teacher, choose, predict_probs
 from hf_labels.trainers.soft_labels import SoftLabelTrainer, SoftLabelTrainingArguments
 
 logger = logging.getLogger(__name__)
 
 _CHOSEN = "chosen.json"
+_CHECK = "teacher_check.jsonl"
 
 
 class DistilledStudentTrainer(SoftLabelTrainer):
@@ -43,9 +45,10 @@ class ActiveDistillation:
 
     Args:
         model_init (callable): `() -> PreTrainedModel`, a fresh student.
-        teacher (`nn.Module` or callable): A module gets batches of `data_collator` and gives logits. A callable gets
-            rows (a dict of columns, without labels) and returns probabilities `(B, C)`; `None` for a refused row. An
-            answer that is no distribution over C classes is left out, and counts as spent.
+        teacher (`nn.Module` or callable): A module gets batches of `data_collator` and gives logits; it is moved to
+            the device of `args`. A callable gets rows (a dict of columns, without labels) and returns probabilities
+            `(B, C)`; `None` for a refused row. An answer that is no distribution over C classes is left out, and
+            counts as spent.
         labeled (`datasets.Dataset`): Inputs and `labels` (-1 = missing); at least one labelled row.
         pool (`datasets.Dataset`): The same inputs. A column `index` names rows in the log. `labels`, if there, only
             serve to report `wrong_query_rate`.
@@ -56,7 +59,8 @@ class ActiveDistillation:
             `coreset` (k-centre on the student's features), `uniform`.
         teacher_error (`float`, *optional*): The teacher's error rate, in [0, 1].
         holdout (`datasets.Dataset`, *optional*): Labelled rows on which the error rate is estimated instead,
-            `(wrong + 1) / (checked + 2)`. These questions are not part of the budget. `rad` needs one of the two.
+            `(wrong + 1) / (checked + 2)`; a refused row counts as wrong. These questions are not part of the budget.
+            `rad` needs one of the two.
         gain (`str` or callable, *optional*, defaults to `"margin"`): What a right answer is worth: `margin` (1 minus
             the student's margin), `entropy`, or student probabilities `(n, C)` -> gains `(n,)`.
         wrong_reward (`float`, *optional*, defaults to `-1.0`): See [`rad_distribution`].
@@ -70,12 +74,12 @@ class ActiveDistillation:
 
     Attributes:
         history (`list[dict]`): Entry 0 is the student before any query; then one per round: `spent`, `unanswered`,
-            evaluation numbers (`accuracy`, ...), with `rad` `k_star`, `value`, `num_errors`, `fallback`; with known
-            labels `wrong_query_rate` of all answers so far.
+            evaluation numbers (`accuracy`, ...), with `rad` `error_rate` (told or estimated), `k_star`, `value`,
+            `num_errors`, `fallback`; with known labels `wrong_query_rate` of all answers so far.
         trainer ([`SoftLabelTrainer`]): That of the last round.
 
     Raises:
-        ValueError: For options that do not go together, an empty pool or no labelled row.
+        ValueError: For options that do not go together, an empty pool, no labelled row, or none in `holdout`.
         KeyError: If a column is missing.
         TypeError: If the student is no `PreTrainedModel`, or `args` are others.
 
@@ -120,7 +124,8 @@ class ActiveDistillation:
             )
         if teacher_error is not None:
             errors_of_rate(teacher_error, 0)
-        self.model_init, self.teacher, self.args = model_init, teacher, args
+        self.model_init, self.args = model_init, args
+        self.teacher = teacher.to(args.device) if isinstance(teacher, nn.Module) else teacher
         self.budget, self.rounds, self.strategy = budget, rounds, strategy
         self.teacher_error, self.holdout, self.wrong_reward = teacher_error, holdout, wrong_reward
         self.gain_name = gain if isinstance(gain, str) else "function"
@@ -138,21 +143,23 @@ class ActiveDistillation:
     def _set_data(self, labeled: Any, pool: Any) -> None:
         if len(pool) == 0:
             raise ValueError("`pool` is empty: there is nothing to ask about.")
-        check_column(labeled, "hard", num_labels=self.num_labels, min_classes=1)
-        keep = np.flatnonzero(np.asarray(labeled["labels"][:]) >= 0)
-        if not len(keep):
-            raise ValueError("`labeled` has no labelled row: the first student needs some. Label a few rows by hand.")
+        keep = self._labelled_rows(labeled)
         pool = add_index(pool)
         inputs = [name for name in pool.column_names if name not in ("labels", "soft_labels", "index")]
         require_columns(labeled, inputs)
         if self.holdout is not None:
             require_columns(self.holdout, [*inputs, "labels"])
+            self._labelled_rows(self.holdout)  # refuses those without any
         one_hot = np.eye(self.num_labels, dtype=np.float32)[np.asarray(labeled["labels"][:])[keep]]
         self._labeled = _with_soft_labels(labeled.select(keep).select_columns(inputs), one_hot)
         self._inputs = pool.select_columns(inputs)
         self._ids = np.asarray(pool["index"][:], dtype=np.int64)
         self._place_of = {int(identity): place for place, identity in enumerate(self._ids)}
         self._truth = np.asarray(pool["labels"][:]) if "labels" in pool.column_names else None
+
+    def _labelled_rows(self, data: Any) -> np.ndarray:
+        check_column(data, "hard", num_labels=self.num_labels, min_classes=1)
+        return np.flatnonzero(np.asarray(data["labels"][:]) >= 0)
 
     # What is returned
 
@@ -239,7 +246,7 @@ class ActiveDistillation:
 
     def _query(self, state: Any, candidates: np.ndarray, size: int, place: Place) -> Sequence[int]:
         model = self._start()[0] if state is None else state
-        rng = np.random.default_rng([self.seed, place.number])
+        rng = np.random.default_rng([self.seed, place.number, 1])  # a 0 at the end would be the stream of `seed` alone
         if self.max_scored is not None and len(candidates) > self.max_scored:
             candidates = np.sort(rng.choice(candidates, size=max(self.max_scored, size), replace=False))
         trainer = self._make_trainer(model, None, place.folder)
@@ -251,13 +258,14 @@ class ActiveDistillation:
             known = predict_probs(trainer, self._bought().remove_columns("soft_labels"), True)[1]
             assert known is not None
             pair = (features, known)
+        error_rate = self._error_rate() if self.strategy == "rad" else None
         found = choose(
             self.strategy,
             probs,
             size,
             rng,
             gain=self.gain,
-            error_rate=self._error_rate() if self.strategy == "rad" else None,
+            error_rate=error_rate,
             wrong_reward=self.wrong_reward,
             features=pair,
         )
@@ -269,8 +277,13 @@ class ActiveDistillation:
             "numbers": {"candidates": len(candidates)},
         }
         if found.solution is not None:
-            solution = {"k_star": found.solution.k_star, "value": found.solution.value}
-            chosen["numbers"] |= solution | {"fallback": found.solution.fallback, "num_errors": found.num_errors}
+            chosen["numbers"] |= {
+                "error_rate": error_rate,
+                "num_errors": found.num_errors,
+                "k_star": found.solution.k_star,
+                "value": found.solution.value,
+                "fallback": found.solution.fallback,
+            }
         if is_main():
             write_json(place.folder / _CHOSEN, chosen)
         return chosen["index"]
@@ -365,24 +378,17 @@ class ActiveDistillation:
     def _error_rate(self) -> float:
         if self.teacher_error is not None:
             return self.teacher_error
-        path = self.output / "teacher_check.json"
-        found = read_json(path)
-        if found is None:
-            known = np.flatnonzero(np.asarray(self.holdout["labels"][:]) >= 0)
-            wrong = 0
-            size = self.args.per_device_eval_batch_size
-            for start in range(0, len(known), size):
-                part = known[start : start + size]
-                rows = self.holdout.select_columns(self._inputs.column_names)[part.tolist()]
-                answers = ask_teacher(self.teacher, rows, self._collator(), self.num_labels)
-                truth = np.asarray(self.holdout["labels"][:])[part]
-                wrong += sum(a is None or int(np.argmax(a)) != int(t) for a, t in zip(answers, truth, strict=True))
-            found = {"wrong": wrong, "checked": len(known), "error_rate": (wrong + 1) / (len(known) + 2)}
-            wait()
-            if is_main():
-                write_json(path, found)
-            wait()
-        return float(found["error_rate"])
+        known = self._labelled_rows(self.holdout)
+        truth = np.asarray(self.holdout["labels"][:])
+        inputs = self.holdout.select_columns(self._inputs.column_names)
+
+        def oracle(rows: list[int]) -> list[Any]:
+            return ask_teacher(self.teacher, inputs[rows], self._collator(), self.num_labels)
+
+        path, batch = self.output / _CHECK, self.args.per_device_eval_batch_size
+        answers = ask_once(oracle, known.tolist(), path, batch)
+        wrong = sum(a is None or int(np.argmax(a)) != int(truth[row]) for row, a in answers.items())
+        return (wrong + 1) / (len(known) + 2)
 
 
 def _with_soft_labels(dataset: Any, values: np.ndarray) -> Any:

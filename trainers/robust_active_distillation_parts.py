@@ -89,9 +89,10 @@ def ask_teacher(teacher: Any, rows: Mapping[str, Sequence[Any]], collator: Any, 
     count = len(next(iter(rows.values())))
     if isinstance(teacher, nn.Module):
         batch = collator([{name: values[i] for name, values in rows.items()} for i in range(count)])
-        device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
+        frozen = teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
+        device = next((p.device for p in frozen.model.parameters()), torch.device("cpu"))
         batch = {name: v.to(device) if torch.is_tensor(v) else v for name, v in batch.items()}
-        answers: Any = FrozenTeacher(teacher).logits(batch).float().softmax(-1).cpu().numpy()
+        answers: Any = frozen.logits(batch).float().softmax(-1).cpu().numpy()
     else:
         answers = teacher(rows)
     answers = list(answers)

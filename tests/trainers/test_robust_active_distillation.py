@@ -1,7 +1,5 @@
 """The loop that buys soft labels: what it asks, what it keeps, what it reports, and that it resumes."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,9 @@ from hf_labels.trainers.soft_labels import SoftLabelTrainingArguments
 def rows(count: int, seed: int = 0) -> Dataset:
     """Columns `input_ids`, `attention_mask`, `labels`, `index`; the first token tells the class."""
     return toys.text_dataset(count, seed=seed)
+
+
+NOBODY = rows(4).remove_columns("labels").add_column("labels", [-1] * 4)
 
 
 class Teacher:
@@ -71,6 +72,8 @@ def test_every_strategy_buys_its_budget_and_reports(strategy, tmp_path):
 def test_wrong_rate_is_that_of_the_answers(tmp_path):
     run = loop(tmp_path, strategy="uniform", budget=[5, 5], rounds=None)
     run.run()
+    user = np.random.default_rng(0)  # the user's own stream of the same seed (numpy: equal to that of [0, 0])
+    assert sorted(run.query_log["index"][:5]) != np.sort(user.choice(40, size=5, replace=False)).tolist()
     pool = rows(40, seed=5)
     asked = [pool[row]["input_ids"][1] for row in run.query_log["index"][:]]
     assert run.history[-1]["wrong_query_rate"] == pytest.approx(np.mean([token % 5 == 0 for token in asked]))
@@ -133,10 +136,28 @@ def test_error_rate_is_estimated_on_held_out_rows_once(tmp_path):
     run = loop(tmp_path, teacher, teacher_error=None, holdout=held, rounds=1)
     run.run()
     wrong = sum(tokens[1] % 5 == 0 for tokens in held["input_ids"])
-    found = json.loads((tmp_path / "teacher_check.json").read_text())
-    assert found == {"wrong": wrong, "checked": 23, "error_rate": (wrong + 1) / 25}
+    assert run.history[1]["error_rate"] == pytest.approx((wrong + 1) / 25)
     assert len(teacher.asked) == 23 + 6
     assert run.history[1]["num_errors"] == int(np.ceil(40 * (wrong + 1) / 25))
+
+
+def test_an_interrupted_check_of_the_teacher_goes_on_where_it_stopped(tmp_path):
+    options = {"teacher_error": None, "holdout": rows(23, seed=7), "rounds": 1}
+
+    class Dies(Teacher):
+        def __call__(self, batch):
+            if len(self.asked) >= 12:
+                raise KeyboardInterrupt
+            return super().__call__(batch)
+
+    cut, teacher = Dies(), Teacher()
+    with pytest.raises(KeyboardInterrupt):
+        loop(tmp_path, cut, **options).run()
+    again = loop(tmp_path, teacher, **options)
+    again.run()
+    assert len(cut.asked) == 12 and len(teacher.asked) == 11 + 6
+    wrong = sum(tokens[1] % 5 == 0 for tokens in options["holdout"]["input_ids"])
+    assert again.history[1]["error_rate"] == pytest.approx((wrong + 1) / 25)
 
 
 def test_module_as_teacher_and_scores_of_a_part_of_the_pool(tmp_path):
@@ -181,6 +202,7 @@ def test_a_pool_that_ends_and_a_budget_of_nothing(tmp_path):
         ({"teacher_error": None}, ValueError, "`teacher_error` or `holdout`"),
         ({"holdout": "both"}, ValueError, "`teacher_error` or `holdout`"),
         ({"teacher_error": 1.2}, ValueError, r"error rate must be in \[0, 1\], got 1.2"),
+        ({"teacher_error": None, "holdout": NOBODY}, ValueError, "has no label at all"),
         ({"args": "none"}, TypeError, "`args` must be SoftLabelTrainingArguments, got str"),
     ],
 )
@@ -205,9 +227,8 @@ def test_bad_data_is_named(labeled, pool, error, message, tmp_path):
 
 
 def test_nothing_labelled_and_a_student_that_is_no_pretrained_model(tmp_path):
-    nobody = rows(4).remove_columns("labels").add_column("labels", [-1] * 4)
     options = {"output_dir": tmp_path, "budget": 1, "rounds": 1, "teacher_error": 0.1}
-    with pytest.raises(ValueError, match="label"):
-        ActiveDistillation(toys.tiny_bert, Teacher(), nobody, rows(9), **options)
+    with pytest.raises(ValueError, match="has no label at all"):
+        ActiveDistillation(toys.tiny_bert, Teacher(), NOBODY, rows(9), **options)
     with pytest.raises(TypeError, match="PreTrainedModel, got Linear"):
         ActiveDistillation(lambda: torch.nn.Linear(2, 3), Teacher(), rows(9), rows(9), **options)
