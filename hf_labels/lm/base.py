@@ -140,6 +140,10 @@ class BlackBoxLM:
     def _count_tokens(self, request: Request) -> int:
         return len(request.text.split())
 
+    def _room(self, labels: Sequence[str]) -> int | None:
+        """How many tokens a prompt may have before these labels; None if it is not known."""
+        return None
+
     def _key_extras(self, request: Request, kind: str) -> dict[str, Any]:
         """What else decides the answer of this backend; JSON values for the cache key."""
         return {}

@@ -31,6 +31,24 @@ def cache_key(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+class MemoryCache:
+    """The same for one process, gone at its end: what a method uses when the user's model has no `cache_dir`."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The values of the keys that are there."""
+        return {key: self._values[key] for key in keys if key in self._values}
+
+    def put_many(self, items: Iterable[tuple[str, Any, Mapping[str, Any]]]) -> None:
+        """Keep `(key, JSON value, usage)`."""
+        self._values.update((key, value) for key, value, _ in items)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
 class DiskCache:
     """Key -> JSON value in `folder/bblm.sqlite3` (write-ahead log, 30 s busy timeout).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,9 @@ class EmbeddingLM(BlackBoxLM):
         share = np.exp(closeness - closeness.max())
         share /= share.sum()
         return np.array([share[[name == label for _, name in demos]].sum() for label in labels])
+
+    def _room(self, labels: Sequence[str]) -> int | None:
+        return getattr(self.encoder, "max_seq_length", None)
 
     def _fitting(self, request: Request, item: int) -> Request:
         limit = getattr(self.encoder, "max_seq_length", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -231,6 +231,9 @@ class TransformersLM(BlackBoxLM):
     def _count_tokens(self, request: Request) -> int:
         text, templated = self._rendered(request)
         return len(encode(self.tokenizer, text, templated))
+
+    def _room(self, labels: Sequence[str]) -> int | None:
+        return None if self._context is None else self._context - max(1, max(len(self._ids_of(one)) for one in labels))
 
     def _key_extras(self, request: Request, kind: str) -> dict[str, Any]:
         own = {"chat": self.chat, "truncate": self.truncate}

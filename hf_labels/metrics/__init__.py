@@ -12,6 +12,7 @@ from hf_labels.metrics.compute_metrics import make_calibration_metrics, make_ent
 MODULES = {
     "calibration": "Calibration",
     "conformal_multilabel": "ConformalMultilabel",
+    "corrected_benchmark": "CorrectedBenchmark",
     "entity_f1": "EntityF1",
     "jacobi_efficiency": "JacobiEfficiency",
     "label_issue_detection": "LabelIssueDetection",
@@ -30,6 +31,7 @@ _CLASSES = {name: folder for folder, name in MODULES.items()}
 __all__ = [
     "Calibration",
     "ConformalMultilabel",
+    "CorrectedBenchmark",
     "EntityF1",
     "JacobiEfficiency",
     "LabelIssueDetection",

@@ -25,6 +25,7 @@ GALLERY, GALLERY_HOT = RNG.random((9, 4)), RNG.integers(0, 2, (9, 4))
 P = RNG.random((30, 16))
 TOKENS = np.random.default_rng(1).integers(3, 5, (2, 30, 6))
 PASSES = [1 + i % 6 for i in range(30)]
+FIXED = np.where(np.arange(30) % 7 == 0, -1, np.where(np.arange(30) % 5 == 0, (IDS + 1) % 4, IDS))
 SIZES, COVERED = RNG.integers(1, 17, 30), RNG.integers(0, 2, 30).astype(bool)
 
 # module, predictions, references, options, the pure function on the same data
@@ -73,6 +74,20 @@ CASES = [
         lambda: fn.label_issue_detection(P[:, 0], HOT[:, 0], 0.4),
     ),
     ("label_issue_detection", HOT[:, 1], HOT[:, 0], {}, lambda: fn.label_issue_detection(HOT[:, 1], HOT[:, 0])),
+    (
+        "corrected_benchmark",
+        SCORES,
+        IDS,
+        {"corrected": FIXED.tolist()},
+        lambda: fn.corrected_benchmark(SCORES, IDS, FIXED),
+    ),
+    (
+        "corrected_benchmark",
+        HOT[:, 0],
+        IDS,
+        {"corrected": FIXED.tolist()},
+        lambda: fn.corrected_benchmark(HOT[:, 0], IDS, FIXED),
+    ),
     ("real_accuracy", SCORES, HOT, {}, lambda: fn.real_accuracy(SCORES, HOT)),
     ("real_accuracy", IDS, HOT, {}, lambda: fn.real_accuracy(IDS, HOT)),
     ("conformal_multilabel", P, HOT, {"epsilons": [0.1, 0.3]}, lambda: fn.conformal_pvalues(P, HOT, [0.1, 0.3])),

@@ -11,6 +11,7 @@ from hf_labels.metrics.functional.agreement import (
 )
 from hf_labels.metrics.functional.calibration import calibration_scores, temperature_scaling
 from hf_labels.metrics.functional.conformal import conformal_pvalues, conformal_sets
+from hf_labels.metrics.functional.corrected import accuracy_at_prevalence, corrected_benchmark, crossing_prevalence
 from hf_labels.metrics.functional.entities import entity_f1, entity_spans, source_as_target_rate, tag_rows
 from hf_labels.metrics.functional.intervals import (
     clopper_pearson,
@@ -38,6 +39,7 @@ from hf_labels.metrics.functional.taxonomy import label_set_scores, pairwise_lab
 from hf_labels.metrics.functional.zero_shot import harmonic_mean, zero_shot_accuracy, zero_shot_f1
 
 __all__ = [
+    "accuracy_at_prevalence",
     "agreement",
     "average_precision",
     "best_threshold",
@@ -46,6 +48,8 @@ __all__ = [
     "cohen_kappa",
     "conformal_pvalues",
     "conformal_sets",
+    "corrected_benchmark",
+    "crossing_prevalence",
     "entity_f1",
     "entity_spans",
     "episode_map",
