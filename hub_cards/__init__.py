@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hf_labels.hub_cards.taxonomy_tree import taxonomy_plot
     from hf_labels.hub_cards.texts import MethodText, method_slugs, method_text
     from hf_labels.hub_cards.validate import validate_card
+    from hf_labels.hub_cards.validity import validity_plot
 
 _NAMES = {
     "CardPlot": "plots",
@@ -43,6 +44,7 @@ _NAMES = {
     "save_card": "save",
     "taxonomy_plot": "taxonomy_tree",
     "validate_card": "validate",
+    "validity_plot": "validity",
     "write_page": "html_page",
 }
 
@@ -70,6 +72,7 @@ __all__ = [
     "save_card",
     "taxonomy_plot",
     "validate_card",
+    "validity_plot",
     "write_page",
 ]
 
