@@ -6,6 +6,7 @@ Names are loaded on first use: importing this package loads neither jinja2 nor h
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hf_labels.hub_cards.annotators import annotator_plot
     from hf_labels.hub_cards.dataset_card import LabelColumn, render_dataset_card
     from hf_labels.hub_cards.escape import Markdown, code, prose, python_literal
     from hf_labels.hub_cards.gallery import label_issue_page, label_issue_picture
@@ -27,6 +28,7 @@ _NAMES = {
     "MethodText": "texts",
     "Part": "html_page",
     "ResultRow": "results",
+    "annotator_plot": "annotators",
     "code": "escape",
     "confusion_matrix_plot": "plots",
     "embed_image": "html_page",
@@ -55,6 +57,7 @@ __all__ = [
     "MethodText",
     "Part",
     "ResultRow",
+    "annotator_plot",
     "code",
     "confusion_matrix_plot",
     "embed_image",

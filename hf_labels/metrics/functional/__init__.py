@@ -9,7 +9,7 @@ from hf_labels.metrics.functional.agreement import (
     strict_vote,
     weighted_f1_matrix,
 )
-from hf_labels.metrics.functional.calibration import calibration_scores, temperature_scaling
+from hf_labels.metrics.functional.calibration import calibrated_scores, calibration_scores, temperature_scaling
 from hf_labels.metrics.functional.conformal import conformal_pvalues, conformal_sets
 from hf_labels.metrics.functional.corrected import accuracy_at_prevalence, corrected_benchmark, crossing_prevalence
 from hf_labels.metrics.functional.entities import entity_f1, entity_spans, source_as_target_rate, tag_rows
@@ -43,6 +43,7 @@ __all__ = [
     "agreement",
     "average_precision",
     "best_threshold",
+    "calibrated_scores",
     "calibration_scores",
     "clopper_pearson",
     "cohen_kappa",
