@@ -59,7 +59,7 @@ def annotator_plot(
     shown = [_plain(name, 10) for name in names] if names else [str(k) for k in range(size)]
     for cell in cells[len(order) :]:
         cell.set_axis_off()
-    image = None
+    image: Any = None
     for cell, worker in zip(cells, order, strict=False):
         image = cell.imshow(table[worker].T, cmap="Blues", vmin=0, vmax=1)
         name = workers[worker] if workers is not None else worker

@@ -3,9 +3,9 @@
     python examples/benchmarks/crowd_soft_labels.py [--annotations 1000000] [--glad 200000] [--turns 3]
 
 crowd-kit is an extra of this benchmark (`pip install crowd-kit`). Both do the same number of rounds: 10 of
-Dawid-Skene, 10 of MACE from one start, one M-step of GLAD with two steps of conjugate gradients. GLAD of crowd-kit needs minutes
-for a million annotations, so it gets `--glad` of them. crowd-kit's MACE is right only when names appear in sorted
-order; the data do.
+Dawid-Skene, 10 of MACE from one start, one M-step of GLAD with two steps of conjugate gradients. GLAD of crowd-kit
+needs minutes for a million annotations, so it gets `--glad` of them. crowd-kit's MACE is right only when names
+appear in sorted order; the data do.
 """
 
 import argparse

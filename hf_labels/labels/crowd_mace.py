@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import digamma, logsumexp
+from scipy.special import digamma
 
 from hf_labels.labels.crowd import CrowdAnnotations
 
@@ -90,7 +90,13 @@ def mace(
                 theta = (spam_labels + extra) / (spam_labels + extra).sum(1, keepdims=True)
             run.expect(spamming, theta)
         if best is None or run.log_likelihood > best.log_likelihood:
-            best = Mace(run.soft, spamming, theta, spamming[:, 1] / spamming.sum(1), run.log_likelihood)
+            best = Mace(
+                np.ascontiguousarray(run.posterior.T),
+                spamming,
+                theta,
+                spamming[:, 1] / spamming.sum(1),
+                run.log_likelihood,
+            )
     assert best is not None
     return best
 
@@ -107,7 +113,7 @@ class _Run:
     def __init__(self, data: CrowdAnnotations):
         self.data = data
         self.pair = data.worker * data.num_labels + data.label
-        self.cell = data.item * data.num_labels + data.label
+        self.cell = data.label * data.num_items + data.item  # posteriors are (K, T): sums run over long rows
 
     def expect(self, spamming: np.ndarray, theta: np.ndarray) -> None:
         data = self.data
@@ -116,17 +122,20 @@ class _Run:
         self.share = share.reshape(-1)[self.pair]
         gain = np.bincount(
             self.cell, weights=-np.log(share).reshape(-1)[self.pair], minlength=data.num_items * data.num_labels
-        ).reshape(data.num_items, data.num_labels)
+        ).reshape(data.num_labels, data.num_items)
         base = np.bincount(data.item, weights=np.log(spam).reshape(-1)[self.pair], minlength=data.num_items)
-        top = logsumexp(gain, axis=1, keepdims=True)
-        self.soft = np.exp(gain - top)
-        evidence = base + top[:, 0] - np.log(data.num_labels)
+        best = gain.max(0)
+        gain -= best
+        self.posterior = np.exp(gain, out=gain)
+        total = gain.sum(0)
+        self.posterior /= total
+        evidence = base + best + np.log(total / data.num_labels)
         self.log_likelihood = float(np.logaddexp(evidence, np.log(1e-8)).sum())
 
     def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Expected spam and known annotations of each worker, `(W,)`, and spam by label, `(W, K)`."""
         data = self.data
-        believed = self.soft.reshape(-1)[self.cell]
+        believed = self.posterior.reshape(-1)[self.cell]
         know = believed * (1 - self.share)
         spam_labels = np.bincount(self.pair, weights=1 - know, minlength=data.num_workers * data.num_labels)
         spam_labels = spam_labels.reshape(data.num_workers, data.num_labels)
