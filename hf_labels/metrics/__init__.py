@@ -10,6 +10,8 @@ from typing import Any
 from hf_labels.metrics.compute_metrics import make_calibration_metrics, make_entity_metrics, multilabel_metrics
 
 MODULES = {
+    "anls": "Anls",
+    "anls_star": "AnlsStar",
     "calibration": "Calibration",
     "conformal_multilabel": "ConformalMultilabel",
     "corrected_benchmark": "CorrectedBenchmark",
@@ -29,6 +31,8 @@ MODULES = {
 _CLASSES = {name: folder for folder, name in MODULES.items()}
 
 __all__ = [
+    "Anls",
+    "AnlsStar",
     "Calibration",
     "ConformalMultilabel",
     "CorrectedBenchmark",

@@ -12,6 +12,7 @@ from hf_labels.metrics.functional.agreement import (
 from hf_labels.metrics.functional.calibration import calibrated_scores, calibration_scores, temperature_scaling
 from hf_labels.metrics.functional.conformal import conformal_pvalues, conformal_sets
 from hf_labels.metrics.functional.corrected import accuracy_at_prevalence, corrected_benchmark, crossing_prevalence
+from hf_labels.metrics.functional.edit_distance import anls, anls_scores, anls_star, levenshtein
 from hf_labels.metrics.functional.entities import entity_f1, entity_spans, source_as_target_rate, tag_rows
 from hf_labels.metrics.functional.intervals import (
     clopper_pearson,
@@ -41,6 +42,9 @@ from hf_labels.metrics.functional.zero_shot import harmonic_mean, zero_shot_accu
 __all__ = [
     "accuracy_at_prevalence",
     "agreement",
+    "anls",
+    "anls_scores",
+    "anls_star",
     "average_precision",
     "best_threshold",
     "calibrated_scores",
@@ -63,6 +67,7 @@ __all__ = [
     "label_issue_detection",
     "label_set_retrieval",
     "label_set_scores",
+    "levenshtein",
     "linear_probe",
     "majority_vote",
     "multilabel_f1",
