@@ -17,6 +17,7 @@ from hf_labels.cli.errors import CommandError, Interrupted, UsageError
 COMMANDS = {
     "train": "train a method on your own data",
     "methods": "list the methods by label problem, or explain one",
+    "doctor": "measure what ails the labels of a data set, and name what treats it",
     "card": "write the model card of a method or of a trained model",
     "env": "show versions, devices and cache folders",
     "demo": "train, compare, save and load CrossTune on real text in about a minute",

@@ -80,6 +80,28 @@ def pick_split(data: Any, split: str, source: str = "the data set") -> Any:
     raise ValueError(f"{source!r} has no split {split!r}; it has: {', '.join(data)}.{hint}")
 
 
+def parse_list_cells(data: Any) -> Any:
+    """Columns whose cells are texts such as `[0, 1]`, as CSV files have them, read as the lists that they are.
+
+    Args:
+        data (`datasets.Dataset`): Not changed. A column with a cell that is no list stays as it is.
+    """
+    import json
+
+    for name, feature in data.features.items():
+        if getattr(feature, "dtype", None) not in ("string", "large_string"):
+            continue
+        first = next((cell for cell in data[name][:50] if cell), "")
+        if not str(first).lstrip().startswith("["):
+            continue
+        try:
+            values = [json.loads(cell) if cell else None for cell in data[name][:]]
+        except json.JSONDecodeError:
+            continue
+        data = data.remove_columns(name).add_column(name, values)
+    return data
+
+
 def _as_dict(data: Any) -> Any:
     import datasets
 

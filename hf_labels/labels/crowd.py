@@ -221,7 +221,11 @@ def read_annotations(
     table = _table(data)
     require_columns(table, [label_column], "label_column")
     if read_column(table, label_column).lengths is None:
-        assert worker_column is not None
+        if worker_column is None:
+            raise ValueError(
+                f"Column `{label_column}` holds one cell per row: name the `worker_column` of a table with one row "
+                "per annotation, or give lists (`parse_list_cells` reads them from the texts of a CSV file)."
+            )
         return CrowdAnnotations.from_long(table, item_column, worker_column, label_column, num_labels)
     workers = worker_column if worker_column in column_names(table) else None
     return CrowdAnnotations.from_wide(table, label_column, workers, num_labels)

@@ -39,6 +39,7 @@ def test_nothing_is_orphaned():
     shared = {
         "soft_labels",
         "calibration_metrics",
+        "doctor",
         "multilabel_metrics",
         "harness",
         "metrics",

@@ -41,24 +41,49 @@ def _counts(table: np.ndarray, classes: int) -> np.ndarray:
     return counts
 
 
-def pairwise_agreement(annotations: Any, num_classes: int | None = None) -> float:
+def _answers(annotations: Any, num_classes: int | None, missing: int | None) -> np.ndarray:
+    """Counts `(n, C)` of the answers to each item; with missing ones items of fewer than two answers are left out."""
+    if missing is None:
+        return _counts(*_ratings(annotations, num_classes))
+    table = np.asarray(annotations)
+    there = table != missing
+    if table.ndim != 2 or not there.any():
+        raise ValueError(f"`annotations` must be class ids (n, R) with at least one answer, got shape {table.shape}.")
+    classes = int(table[there].max()) + 1 if num_classes is None else num_classes
+    filled, _ = _ratings(np.where(there, table, 0), classes)
+    counts = np.zeros((len(table), classes))
+    items, raters = np.nonzero(there)
+    np.add.at(counts, (items, filled[items, raters]), 1)
+    counts = counts[there.sum(1) >= 2]
+    if not len(counts):
+        raise ValueError("No item has two answers: there is no agreement to measure.")
+    return counts
+
+
+def _agreeing(counts: np.ndarray) -> float:
+    raters = counts.sum(1)
+    return float((((counts**2).sum(1) - raters) / (raters * (raters - 1))).mean())
+
+
+def pairwise_agreement(annotations: Any, num_classes: int | None = None, missing: int | None = None) -> float:
     """Mean over the items of the share of pairs of raters that agree, in [0, 1].
 
     Args:
         annotations (array of shape `(n, R)`): Class ids, R >= 2.
         num_classes (`int`, *optional*): C; the largest id + 1 by default.
+        missing (`int`, *optional*): What stands for no answer, usually -1. Items with fewer than two answers are left
+            out.
     """
-    table, classes = _ratings(annotations, num_classes)
-    counts, raters = _counts(table, classes), table.shape[1]
-    return float(((counts**2).sum(1) - raters).mean() / (raters * (raters - 1)))
+    return _agreeing(_answers(annotations, num_classes, missing))
 
 
-def fleiss_kappa(annotations: Any, num_classes: int | None = None) -> float:
+def fleiss_kappa(annotations: Any, num_classes: int | None = None, missing: int | None = None) -> float:
     """Fleiss' kappa: agreement beyond chance, `(P - Pe) / (1 - Pe)`, with the classes' shares over all raters.
 
     Args:
         annotations (array of shape `(n, R)`): Class ids, R >= 2.
         num_classes (`int`, *optional*): C; the largest id + 1 by default.
+        missing (`int`, *optional*): As in [`pairwise_agreement`].
 
     Returns:
         `float`: At most 1; 0 is chance; NaN, with a warning, where all ratings are of one class.
@@ -67,13 +92,13 @@ def fleiss_kappa(annotations: Any, num_classes: int | None = None) -> float:
         >>> round(fleiss_kappa([[0, 0], [1, 1], [0, 1]]), 4)
         0.3333
     """
-    table, classes = _ratings(annotations, num_classes)
-    shares = _counts(table, classes).sum(0) / table.size
+    counts = _answers(annotations, num_classes, missing)
+    shares = counts.sum(0) / counts.sum()
     chance = float((shares**2).sum())
     if chance >= 1.0:
         logger.warning("All ratings are of one class: kappa is not defined.")
         return float("nan")
-    return (pairwise_agreement(table, classes) - chance) / (1 - chance)
+    return (_agreeing(counts) - chance) / (1 - chance)
 
 
 def cohen_kappa(one: Any, two: Any, num_classes: int | None = None) -> float:

@@ -1,0 +1,105 @@
+"""`examine`: all checks of the doctor on one data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hf_labels.doctor import labels, noise, rows
+from hf_labels.doctor.features import features_of
+from hf_labels.doctor.reading import Patient, read_patient
+from hf_labels.doctor.report import LEVELS, DoctorReport, Finding
+
+
+def examine(
+    source: Any,
+    *,
+    split: str | None = None,
+    eval_split: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    probs_column: str | None = None,
+    config: str | None = None,
+    encoder: Any = None,
+    embeddings: bool = True,
+    seed: int = 0,
+) -> DoctorReport:
+    """Measure what ails the labels of a data set.
+
+        report = examine("fancyzhx/ag_news")
+        print(report.text())
+        report.to_html("report.html")
+
+    Args:
+        source: Hub id, folder or file, `datasets.Dataset`, or a dict of splits.
+        split, eval_split (`str`, *optional*): Rows to examine, and rows to compare with; `train` and the first of
+            `validation`, `valid`, `dev`, `eval` and `test` by default.
+        text_column, label_column, probs_column (`str`, *optional*): Where name and content do not tell.
+        config (`str`, *optional*): Of a Hub data set.
+        encoder (*optional*): For near-duplicates and likely wrong labels: as in
+            [`~hf_labels.data.encoders.make_encoder`], `"tfidf"`, or a function from images to vectors. MiniLM by
+            default.
+        embeddings (`bool`, *optional*, defaults to `True`): Without them only what needs no encoder is checked.
+        seed (`int`, *optional*): Of folds and resamples.
+
+    Returns:
+        [`~hf_labels.doctor.DoctorReport`]: `.text()`, `.to_json(path)`, `.to_html(path)`.
+
+    Raises:
+        KeyError, ValueError, OSError: If the data cannot be read, or a column is missing; says which.
+
+    Intervals are 95 %: exact for shares (Clopper-Pearson), by bootstrap for the others.
+    """
+    start = time.perf_counter()
+    patient = read_patient(
+        source,
+        split=split,
+        eval_split=eval_split,
+        text_column=text_column,
+        label_column=label_column,
+        probs_column=probs_column,
+        config=config,
+    )
+    seconds = {"reading": time.perf_counter() - start}
+    features, others, encoded_by = None, None, ""
+    if embeddings:
+        start = time.perf_counter()
+        features, encoded_by = features_of(patient, patient.data, encoder)
+        if patient.evaluation is not None and encoded_by not in ("", "TF-IDF") and patient.image is None:
+            others, _ = features_of(patient, patient.evaluation, encoder)
+        seconds["encoder"] = time.perf_counter() - start
+    start = time.perf_counter()
+    findings: list[Finding] = []
+    for check in _checks(patient, features, others, encoded_by, seed):
+        findings += check()
+    seconds["checks"] = time.perf_counter() - start
+    findings.sort(key=lambda finding: LEVELS.index(finding.level))
+    facts = patient.facts()
+    if encoded_by:
+        facts["features"] = encoded_by
+    command = {
+        "split": patient.split,
+        "encode": "yes" if patient.encoded else "",
+        "lists": "yes" if patient.parsed else "",
+    }
+    crowd = patient.column_of("crowd")
+    command |= {name: one for name, one in (("text", patient.text), ("label", patient.label), ("crowd", crowd)) if one}
+    return DoctorReport(patient.source, facts, tuple(findings), command, seconds)
+
+
+def _checks(
+    patient: Patient, features: Any, others: Any, encoded_by: str, seed: int
+) -> Iterator[Callable[[], Iterator[Finding]]]:
+    yield lambda: labels.missing(patient)
+    if patient.label is not None:
+        yield lambda: labels.balance(patient)
+    yield lambda: labels.annotators(patient)
+    yield lambda: labels.bags(patient)
+    yield lambda: rows.duplicates(patient)
+    if features is not None:
+        yield lambda: rows.near_duplicates(patient, features, seed)
+        yield lambda: noise.noise(patient, features, encoded_by, seed=seed)
+    yield lambda: rows.leakage(patient, features, others, seed)
+    yield lambda: rows.shift(patient, seed=seed)
+    yield lambda: noise.calibration(patient, seed=seed)

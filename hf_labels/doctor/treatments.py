@@ -1,0 +1,133 @@
+"""Which methods of the catalog treat what the doctor finds, with commands that run as they stand."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hf_labels import catalog
+
+MODEL = "distilbert/distilroberta-base"
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """A method that treats a finding.
+
+    Parameters:
+        slug (`str`): In the catalog. ready (`bool`): False for a planned method; it has no command yet.
+        why (`str`): What it does about it.
+        command (`str`): For a shell, or Python.
+    """
+
+    slug: str
+    why: str
+    command: str
+    ready: bool
+
+
+_LOAD = "from hf_labels.data.load import load_data\ndata = load_data({source}, split={split})\n{encode}"
+_LISTS = "from hf_labels.data.load import parse_list_cells\ndata = parse_list_cells(data)\n"
+_ENCODE = "from hf_labels.labels.kinds import encode_labels\ndata = encode_labels(data, {label})\n"
+_TRAIN = (
+    "hf-labels train {slug} --dataset {shell} --model {model} --text_column {text_word} --label_column {label_word} "
+)
+_OUT = "--output_dir out/{slug}"
+_CODE: dict[str, str] = {
+    "confident_learning": _LOAD
+    + "from hf_labels import cross_fit, find_label_issues\n"
+    + "probs = cross_fit({encoder}, data, label_column={label}, text_column={text}, l2=100.0)\n"
+    + "issues = find_label_issues(data, probs, {label})\n"
+    + "cleaned = issues.apply(data, 'filter', {label})",
+    "crowd_soft_labels": _LOAD
+    + "from hf_labels import aggregate_annotations\n"
+    + "found = aggregate_annotations(data, 'average', worker_column=None, label_column={crowd}, on_empty='uniform')\n"
+    + "data = found.to_dataset(data)",
+    "llp_bp": _LOAD + "from hf_labels import llp_pseudo_labels  # see `hf-labels card llp_bp`",
+    "lp_icp": "hf-labels card lp_icp",
+    "llm_label_errors": "hf-labels card llm_label_errors",
+    "unsupervised_prompt_learning": "hf-labels card unsupervised_prompt_learning",
+    "tnt_llm": "hf-labels card tnt_llm",
+    "kg_zero_shot": "hf-labels card kg_zero_shot",
+    "latent_label_shift": "hf-labels card latent_label_shift",
+    "crosstune": _TRAIN + _OUT,
+    "zero_shot_tc": _TRAIN + _OUT,
+    "soft_labels": _TRAIN + _OUT,
+}
+
+TREATMENTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "noise": (
+        ("confident_learning", "ranks the rows by how wrong their label looks, and removes or corrects them"),
+        ("llm_label_errors", "asks language models about the suspects, and says how sure they are"),
+    ),
+    "conflict": (("confident_learning", "says which of the labels of equal texts fits its neighbours"),),
+    "crowd": (("crowd_soft_labels", "weighs the annotators and gives one distribution per item"),),
+    "few": (
+        ("crosstune", "learns from few labels and the descriptions of the classes"),
+        ("kg_zero_shot", "takes classes without examples from a knowledge graph"),
+        ("zero_shot_tc", "classifies by entailment with names of classes"),
+    ),
+    "skewed": (
+        ("imbalanced_semi_self", "self-training that keeps the tail"),
+        ("capro", "long tails with noisy labels from the web"),
+        ("crosstune", "for the classes of which there are only a few rows"),
+    ),
+    "missing": (
+        ("unsupervised_prompt_learning", "labels rows by a language model, the sure ones first"),
+        ("zero_shot_tc", "labels rows by the names of the classes"),
+    ),
+    "unlabelled": (
+        ("tnt_llm", "makes the classes themselves, and labels with them"),
+        ("unsupervised_prompt_learning", "labels rows by a language model when the classes are known"),
+    ),
+    "partial": (
+        ("plt_mlc", "multi-label data with missing labels and a long tail"),
+        ("pu_mlc", "multi-label data of which only positives are known"),
+    ),
+    "plural": (("lp_icp", "sets of label sets that hold the truth as often as promised"),),
+    "bags": (("llp_bp", "labels of instances from counts in bags"),),
+    "calibration": (("lp_icp", "sets with a promised error instead of probabilities (multi-label)"),),
+    "shift": (("latent_label_shift", "classes and mixtures of domains whose mixtures differ"),),
+}
+
+
+def treatments_for(problem: str, dataset: str, command: Mapping[str, str]) -> tuple[Treatment, ...]:
+    """Treatments of a problem.
+
+    Args:
+        problem (`str`): Key of `TREATMENTS`; others have none.
+        dataset (`str`): What the user calls the data.
+        command (mapping): `split`, and columns `text`, `label`, `crowd` as far as they are known.
+    """
+    found = []
+    for slug, why in TREATMENTS.get(problem, ()):
+        method = next((one for one in catalog.METHODS if one.slug == slug), None)
+        if method is None:
+            continue
+        ready = method.status == "ready"
+        text = _command(slug, dataset, command) if ready else ""
+        found.append(Treatment(slug, why if ready else f"{why} (planned)", text, ready))
+    return tuple(found)
+
+
+def _command(slug: str, dataset: str, given: Mapping[str, str]) -> str:
+    text, label = given.get("text", "text"), given.get("label", "labels")
+    encode = _LISTS if given.get("lists") else ""
+    if given.get("encode") and slug == "confident_learning":
+        encode += _ENCODE.format(label=repr(label))
+    return _CODE.get(slug, "hf-labels card {slug}").format(
+        slug=slug,
+        encode=encode,
+        source=repr(dataset),
+        shell=shlex.quote(dataset),
+        split=repr(given.get("split", "train")),
+        text=repr(text),
+        label=repr(label),
+        text_word=shlex.quote(text),
+        label_word=shlex.quote(label),
+        crowd=repr(given.get("crowd", "annotator_labels")),
+        model=MODEL,
+        encoder=repr(ENCODER),
+    )
