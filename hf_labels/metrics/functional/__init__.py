@@ -21,6 +21,7 @@ from hf_labels.metrics.functional.intervals import (
     rank_shift,
 )
 from hf_labels.metrics.functional.jacobi import jacobi_efficiency
+from hf_labels.metrics.functional.kg_ranking import gzsl_scores, kg_ranking_scores, realistic_ranks, seen_unseen_curve
 from hf_labels.metrics.functional.multilabel import (
     average_precision,
     best_threshold,
@@ -59,9 +60,11 @@ __all__ = [
     "entity_spans",
     "episode_map",
     "fleiss_kappa",
+    "gzsl_scores",
     "harmonic_mean",
     "hypergeometric_interval",
     "jacobi_efficiency",
+    "kg_ranking_scores",
     "knn_accuracy",
     "label_iou",
     "label_issue_detection",
@@ -81,6 +84,8 @@ __all__ = [
     "pseudo_label_quality",
     "rank_shift",
     "real_accuracy",
+    "realistic_ranks",
+    "seen_unseen_curve",
     "segmentation_scores",
     "source_as_target_rate",
     "strict_vote",
