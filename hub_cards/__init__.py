@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hf_labels.hub_cards.gallery import label_issue_page, label_issue_picture
     from hf_labels.hub_cards.html_page import Part, embed_image, write_page
     from hf_labels.hub_cards.method_page import render_method_page
+    from hf_labels.hub_cards.mixture import mixture_plot
     from hf_labels.hub_cards.plots import CardPlot, confusion_matrix_plot, paired_results_plot, reliability_diagram
     from hf_labels.hub_cards.render import render_card
     from hf_labels.hub_cards.results import ResultRow
@@ -36,6 +37,7 @@ _NAMES = {
     "label_issue_picture": "gallery",
     "method_slugs": "texts",
     "method_text": "texts",
+    "mixture_plot": "mixture",
     "paired_results_plot": "plots",
     "prose": "escape",
     "python_literal": "escape",
@@ -65,6 +67,7 @@ __all__ = [
     "label_issue_picture",
     "method_slugs",
     "method_text",
+    "mixture_plot",
     "paired_results_plot",
     "prose",
     "python_literal",

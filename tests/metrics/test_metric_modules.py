@@ -26,6 +26,7 @@ P = RNG.random((30, 16))
 TOKENS = np.random.default_rng(1).integers(3, 5, (2, 30, 6))
 PASSES = [1 + i % 6 for i in range(30)]
 FIXED = np.where(np.arange(30) % 7 == 0, -1, np.where(np.arange(30) % 5 == 0, (IDS + 1) % 4, IDS))
+MIXED = np.random.default_rng(2).dirichlet(np.ones(30), (2, 5)).transpose(0, 2, 1)
 SIZES, COVERED = RNG.integers(1, 17, 30), RNG.integers(0, 2, 30).astype(bool)
 
 # module, predictions, references, options, the pure function on the same data
@@ -88,6 +89,9 @@ CASES = [
         {"corrected": FIXED.tolist()},
         lambda: fn.corrected_benchmark(HOT[:, 0], IDS, FIXED),
     ),
+    ("matched_accuracy", SCORES, IDS, {}, lambda: fn.matched_accuracy(SCORES, IDS)),
+    ("matched_accuracy", FIXED % 4, IDS, {"num_classes": 5}, lambda: fn.matched_accuracy(FIXED % 4, IDS, 5)),
+    ("mixture_l1", MIXED[0], MIXED[1], {}, lambda: fn.mixture_l1(*MIXED)),
     ("real_accuracy", SCORES, HOT, {}, lambda: fn.real_accuracy(SCORES, HOT)),
     ("real_accuracy", IDS, HOT, {}, lambda: fn.real_accuracy(IDS, HOT)),
     ("conformal_multilabel", P, HOT, {"epsilons": [0.1, 0.3]}, lambda: fn.conformal_pvalues(P, HOT, [0.1, 0.3])),

@@ -22,6 +22,7 @@ from hf_labels.metrics.functional.intervals import (
 )
 from hf_labels.metrics.functional.jacobi import jacobi_efficiency
 from hf_labels.metrics.functional.kg_ranking import gzsl_scores, kg_ranking_scores, realistic_ranks, seen_unseen_curve
+from hf_labels.metrics.functional.matching import match_classes, matched_accuracy, mixture_l1
 from hf_labels.metrics.functional.multilabel import (
     average_precision,
     best_threshold,
@@ -73,6 +74,9 @@ __all__ = [
     "levenshtein",
     "linear_probe",
     "majority_vote",
+    "match_classes",
+    "matched_accuracy",
+    "mixture_l1",
     "multilabel_f1",
     "multilabel_map",
     "ndcg_at_k",
