@@ -83,8 +83,9 @@ def examine(
         "encode": "yes" if patient.encoded else "",
         "lists": "yes" if patient.parsed else "",
     }
-    crowd = patient.column_of("crowd")
-    command |= {name: one for name, one in (("text", patient.text), ("label", patient.label), ("crowd", crowd)) if one}
+    columns = {"text": patient.text, "label": patient.label, "crowd": patient.column_of("crowd")}
+    columns |= {"bag": patient.column_of("bag"), "proportion": patient.proportion}
+    command |= {name: column for name, column in columns.items() if column}
     return DoctorReport(patient.source, facts, tuple(findings), command, seconds)
 
 

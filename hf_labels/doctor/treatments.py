@@ -45,7 +45,15 @@ _CODE: dict[str, str] = {
     + "from hf_labels import aggregate_annotations\n"
     + "found = aggregate_annotations(data, 'average', worker_column=None, label_column={crowd}, on_empty='uniform')\n"
     + "data = found.to_dataset(data)",
-    "llp_bp": _LOAD + "from hf_labels import llp_pseudo_labels  # see `hf-labels card llp_bp`",
+    "llp_bp": _LOAD
+    + "from hf_labels import llp_pseudo_labels\n"
+    + "from hf_labels.data.encoders import make_encoder\n"
+    + "from hf_labels.labels.llp_bp import bag_proportions\n"
+    + "bags = data[{bag}][:]\n"
+    + "counts = bag_proportions(bags, dict(zip(bags, data[{proportion}][:])))\n"
+    + "x = make_encoder({encoder}, None).encode(data[{text}][:])\n"
+    + "found = llp_pseudo_labels(x, bags, counts, lambda_s=1.0, length_scale='median')\n"
+    + "data = found.to_dataset(data)",
     "lp_icp": "hf-labels card lp_icp",
     "llm_label_errors": "hf-labels card llm_label_errors",
     "unsupervised_prompt_learning": "hf-labels card unsupervised_prompt_learning",
@@ -99,7 +107,7 @@ def treatments_for(problem: str, dataset: str, command: Mapping[str, str]) -> tu
     Args:
         problem (`str`): Key of `TREATMENTS`; others have none.
         dataset (`str`): What the user calls the data.
-        command (mapping): `split`, and columns `text`, `label`, `crowd` as far as they are known.
+        command (mapping): `split`, and columns `text`, `label`, `crowd`, `bag`, `proportion` where known.
     """
     found = []
     for slug, why in TREATMENTS.get(problem, ()):
@@ -128,6 +136,8 @@ def _command(slug: str, dataset: str, given: Mapping[str, str]) -> str:
         text_word=shlex.quote(text),
         label_word=shlex.quote(label),
         crowd=repr(given.get("crowd", "annotator_labels")),
+        bag=repr(given.get("bag", "bag_id")),
+        proportion=repr(given.get("proportion", "proportion")),
         model=MODEL,
         encoder=repr(ENCODER),
     )

@@ -12,6 +12,7 @@ from hf_labels.metrics.compute_metrics import make_calibration_metrics, make_ent
 MODULES = {
     "anls": "Anls",
     "anls_star": "AnlsStar",
+    "bag_proportion_error": "BagProportionError",
     "calibration": "Calibration",
     "conformal_multilabel": "ConformalMultilabel",
     "corrected_benchmark": "CorrectedBenchmark",
@@ -37,6 +38,7 @@ _CLASSES = {name: folder for folder, name in MODULES.items()}
 __all__ = [
     "Anls",
     "AnlsStar",
+    "BagProportionError",
     "Calibration",
     "ConformalMultilabel",
     "CorrectedBenchmark",

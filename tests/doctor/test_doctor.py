@@ -236,6 +236,24 @@ def test_commands_of_treatments_run_as_they_stand(tmp_path, monkeypatch):
     assert script.text_column == "text" and script.label_column == "labels"
 
 
+def test_the_command_for_bags_runs_as_it_stands(tmp_path, monkeypatch):
+    rows, labels = texts(160, names=("skin", "money"))
+    bag = np.where(np.arange(160) % 5 == 0, 1 - labels, labels)  # bags of 20 and 80 per cent
+    shares = (np.bincount(bag, weights=labels) / np.bincount(bag))[bag]
+    path = tmp_path / "bags.csv"
+    lines = [f"{row},{b},{s}" for row, b, s in zip(rows, bag, shares, strict=True)]
+    path.write_text("text,bag_id,proportion\n" + "\n".join(lines))
+    report = examine(str(path), embeddings=False)
+    command = report.treatments(only(report, "2 bags"))[0].command
+    from hf_labels.doctor.features import _tfidf
+
+    monkeypatch.setattr("hf_labels.data.encoders.make_encoder", lambda *a, **k: _Frozen(_tfidf))
+    run: dict = {}
+    exec(compile(command, "llp_bp", "exec"), run)
+    right = (np.array(run["data"]["pseudo_label"][:]) == labels).mean()
+    assert right > 0.9
+
+
 class _Frozen:
     """An encoder of texts for the command of confident learning."""
 

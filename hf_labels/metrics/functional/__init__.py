@@ -9,6 +9,7 @@ from hf_labels.metrics.functional.agreement import (
     strict_vote,
     weighted_f1_matrix,
 )
+from hf_labels.metrics.functional.bags import bag_proportion_error
 from hf_labels.metrics.functional.calibration import calibrated_scores, calibration_scores, temperature_scaling
 from hf_labels.metrics.functional.conformal import conformal_pvalues, conformal_sets
 from hf_labels.metrics.functional.corrected import accuracy_at_prevalence, corrected_benchmark, crossing_prevalence
@@ -48,6 +49,7 @@ __all__ = [
     "anls_scores",
     "anls_star",
     "average_precision",
+    "bag_proportion_error",
     "best_threshold",
     "calibrated_scores",
     "calibration_scores",

@@ -1,0 +1,134 @@
+"""Bags as rows, the trainer's objectives, rounds that resume, bad input."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from hf_labels.labels.llp_bp import bag_proportions
+from hf_labels.models.llp_bp import AutoModelWithBagHead, BagHeadConfig
+from hf_labels.trainers.llp_bp import (
+    BagCollator,
+    LLPBootstrapper,
+    LLPTrainer,
+    LLPTrainingArguments,
+    bag_dataset,
+    predict_instances,
+)
+
+
+def toy(bags=16, size=8, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(2, size=bags * size)
+    x = rng.normal(size=(bags * size, 3)) + 2.5 * y[:, None]
+    bag = np.arange(bags * size) // size
+    return Dataset.from_dict({"features": x.tolist(), "bag_id": bag.tolist()}), y, bag
+
+
+def new(**settings):
+    torch.manual_seed(0)
+    return AutoModelWithBagHead(BagHeadConfig(num_features=3, hidden_sizes=[16, 8], **settings))
+
+
+def args(folder, **settings):
+    given = {"num_train_epochs": 30, "per_device_train_batch_size": 4, "learning_rate": 1e-2, **settings}
+    return LLPTrainingArguments(
+        str(folder), use_cpu=True, disable_tqdm=True, report_to="none", save_strategy="no", **given
+    )
+
+
+def accuracy(model, data, y):
+    return ((predict_instances(model, data)[0] > 0.5) == y).mean()
+
+
+def test_a_row_is_a_bag_and_ragged_bags_are_one_batch():
+    data = Dataset.from_dict({"features": [[float(i)] for i in range(6)]})
+    bags = bag_dataset(data, ["b", "a", None, "b", "b", "a"], {"a": 1, "b": 2}, [0, 1, 0, 1, 0.5, 1])
+    assert bags["index"][:] == [[1, 5], [0, 3, 4]] and bags["proportion"][:] == [0.5, pytest.approx(2 / 3)]
+    batch = BagCollator()([bags[0], bags[1]])
+    assert batch["features"][:, 0].tolist() == [1, 5, 0, 3, 4] and batch["bag"].tolist() == [0, 0, 1, 1, 1]
+    assert batch["target"].tolist() == [1, 1, 0, 1, 0.5]
+    texts = Dataset.from_dict({"input_ids": [[5], [6, 7]], "attention_mask": [[1], [1, 1]]})
+    padded = BagCollator()([bag_dataset(texts, [0, 0], [1])[0]])
+    assert padded["input_ids"].tolist() == [[5, 0], [6, 7]] and padded["attention_mask"].tolist() == [[1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"objective": "proportion"}, {}, {"objective": "proportion", "consistency_weight": 0.5}]
+)
+def test_every_objective_learns_the_instances(settings, tmp_path):
+    data, y, bag = toy()
+    targets = y if settings.get("objective") != "proportion" else None
+    bags = bag_dataset(data, bag, np.bincount(bag, weights=y), targets)
+    made = LLPTrainer(new(dropout=0.1), args(tmp_path, **settings), train_dataset=bags, eval_dataset=bags)
+    made.train()
+    assert accuracy(made.model, data, y) > 0.9
+    assert (made.method_state is not None) == ("consistency_weight" in settings)
+    assert np.isfinite(made.evaluate()["eval_loss"])
+
+
+def test_the_loss_is_that_of_the_paper(tmp_path):
+    from hf_labels.losses.llp_bp import aggregate_embedding_loss
+
+    data, y, bag = toy(4, 3)
+    made = LLPTrainer(
+        new(), args(tmp_path, bag_weight=0.3), train_dataset=bag_dataset(data, bag, np.bincount(bag, weights=y), y)
+    )
+    batch = made.data_collator([made.train_dataset[i] for i in range(4)])
+    made.model.eval()
+    out = made.model(features=batch["features"], bag=batch["bag"], num_bags=4)
+    probs = out.logits.softmax(-1)[:, 1]
+    want = aggregate_embedding_loss(probs, batch["target"], out.bag_logits.sigmoid(), batch["proportion"], 0.3)
+    assert torch.allclose(made.compute_loss(made.model, batch), want, atol=1e-5)
+
+
+def test_rounds_find_the_labels_and_go_on_where_they_stopped(tmp_path):
+    data, y, bag = toy()
+    counts = {b: float(y[bag == b].sum()) for b in range(16)}
+    calls = []
+
+    def make():
+        calls.append(1)
+        return new()
+
+    options = {"lambda_s": 1.0, "length_scale": "median"}
+    first = LLPBootstrapper(make, args(tmp_path), rounds=1, **options).fit(data, "bag_id", counts)
+    assert accuracy(first, data, y) > 0.95 and len(calls) == 1
+    boot = LLPBootstrapper(make, args(tmp_path), rounds=2, **options)
+    model = boot.fit(data, "bag_id", counts)
+    assert len(calls) == 2 and len(boot.result.history) == 2  # the first round was kept
+    assert accuracy(model, data, y) > 0.95
+    again = LLPBootstrapper(make, args(tmp_path), rounds=2, **options).fit(data, "bag_id", counts)
+    assert len(calls) == 2
+    np.testing.assert_allclose(predict_instances(again, data)[0], predict_instances(model, data)[0], atol=1e-6)
+
+
+def test_soft_targets_and_proportions_are_taken_too(tmp_path):
+    data, y, bag = toy(8)
+    shares = {b: float(y[bag == b].mean()) for b in range(8)}
+    assert bag_proportions(bag, shares) == {b: float(y[bag == b].sum()) for b in range(8)}
+    boot = LLPBootstrapper(new, args(tmp_path), rounds=1, soft_targets=True, lambda_s=1.0, length_scale="median")
+    assert accuracy(boot.fit(data, "bag_id", proportions=shares), data, y) > 0.9
+
+
+def test_bad_input_is_named(tmp_path):
+    data, y, bag = toy(4)
+    with pytest.raises(KeyError, match="features"):
+        bag_dataset(data.remove_columns("features"), bag, np.bincount(bag, weights=y))
+    with pytest.raises(ValueError, match="no count"):
+        bag_dataset(data, bag, {0: 1})
+    boot = LLPBootstrapper(new, args(tmp_path))
+    with pytest.raises(KeyError, match="group"):
+        boot.fit(data, "group", {})
+    with pytest.raises(ValueError, match="exactly one"):
+        boot.fit(data, "bag_id")
+    with pytest.raises(ValueError, match="embeddings"):
+        boot.fit(data.remove_columns("features").add_column("input_ids", [[1]] * 32), "bag_id", np.ones(4))
+    for settings, match in (({"objective": "x"}, "objective"), ({"bag_weight": -1.0}, "bag_weight")):
+        with pytest.raises(ValueError, match=match):
+            args(tmp_path, **settings)
+    with pytest.raises(ValueError, match="rounds"):
+        LLPBootstrapper(new, args(tmp_path), rounds=0)
+    made = LLPTrainer(new(), args(tmp_path), train_dataset=bag_dataset(data, bag, np.bincount(bag, weights=y)))
+    with pytest.raises(ValueError, match="no `target`"):
+        made.train()

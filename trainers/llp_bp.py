@@ -1,0 +1,308 @@
+"""`LLPTrainer` learns from bags; `LLPBootstrapper` alternates belief propagation and training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as _bce
+
+from hf_labels.labels.columns import read_column, require_columns
+from hf_labels.labels.llp_bp import bag_proportions, llp_pseudo_labels, read_bags
+from hf_labels.losses.llp_bp import bag_means, probability_bce
+from hf_labels.models.llp_bp import AutoModelWithBagHead
+from hf_labels.trainers.base import LabelTrainer, LabelTrainingArguments
+from hf_labels.trainers.rounds import RoundsResult, fit_rounds
+from hf_labels.trainers.teachers import EMATeacher
+
+OBJECTIVES = ("pseudo", "proportion")
+_INPUTS = ("features", "input_ids", "attention_mask", "token_type_ids", "pixel_values")
+
+
+def bag_dataset(dataset: Any, bag_ids: Any, bag_counts: Mapping[Any, float] | Any, targets: Any = None) -> Any:
+    """One row per bag, so that a batch holds whole bags.
+
+    Args:
+        dataset (`datasets.Dataset`): Instances with `features` (numbers), `input_ids` (and masks) or `pixel_values`.
+        bag_ids (`(N,)`), bag_counts: As in [`~hf_labels.labels.llp_bp.llp_pseudo_labels`]; rows in no bag are left
+            out.
+        targets (`(N,)`, *optional*): Pseudo-labels, 0 or 1 or between.
+
+    Returns:
+        `datasets.Dataset` with the inputs as lists of rows, `target` (lists), `proportion` and `index` (lists of the
+        rows in `dataset`).
+
+    Raises:
+        KeyError: If there is no column of inputs. ValueError: As in [`~hf_labels.labels.llp_bp.read_bags`].
+    """
+    import datasets
+
+    columns = [name for name in _INPUTS if name in dataset.column_names]
+    if not columns:
+        require_columns(dataset, ["features"])
+    bag, counts, _ = read_bags(bag_ids, bag_counts)
+    members = (
+        [np.flatnonzero(bag == b) for b in range(len(counts))] if len(counts) < 50 else _members(bag, len(counts))
+    )
+    inputs = {name: dataset[name][:] for name in columns}
+    found: dict[str, list[Any]] = {
+        name: [[values[i] for i in rows] for rows in members] for name, values in inputs.items()
+    }
+    if targets is not None:
+        soft = np.asarray(targets, dtype=np.float64)
+        found["target"] = [soft[rows].tolist() for rows in members]
+    found["proportion"] = [float(c) / max(len(rows), 1) for c, rows in zip(counts, members, strict=True)]
+    found["index"] = [rows.tolist() for rows in members]
+    return datasets.Dataset.from_dict(found)
+
+
+def _members(bag: np.ndarray, count: int) -> list[np.ndarray]:
+    order = np.argsort(bag, kind="stable")
+    order = order[np.searchsorted(bag[order], 0) :]
+    return np.split(order, np.cumsum(np.bincount(bag[order], minlength=count))[:-1])
+
+
+class BagCollator:
+    """Batches of bags: the rows of all of them in one tensor, and the bag of each."""
+
+    def __call__(self, bags: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        name = next(one for one in _INPUTS if one in bags[0])
+        sizes = [len(bag[name]) for bag in bags]
+        batch: dict[str, Tensor] = {}
+        for column in (one for one in _INPUTS if one in bags[0]):
+            rows = [row for bag in bags for row in bag[column]]
+            if column in ("features", "pixel_values"):
+                batch[column] = torch.tensor(np.asarray(rows, dtype=np.float32))
+            else:
+                width = max(len(row) for row in rows)
+                batch[column] = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+        batch["bag"] = torch.repeat_interleave(torch.arange(len(bags)), torch.tensor(sizes))
+        if "target" in bags[0]:
+            batch["target"] = torch.tensor([value for bag in bags for value in bag["target"]], dtype=torch.float32)
+        batch["proportion"] = torch.tensor([float(bag["proportion"]) for bag in bags])
+        return batch
+
+
+@dataclass
+class LLPTrainingArguments(LabelTrainingArguments):
+    """Arguments of [`LLPTrainer`]; a batch of `per_device_train_batch_size` counts bags.
+
+    Parameters:
+        objective (`str`, *optional*, defaults to `"pseudo"`): `"pseudo"` learns pseudo-labels and proportions (the
+            aggregate embedding loss), `"proportion"` the mean of the predictions of a bag (DLLP, the baseline).
+        bag_weight (`float`, *optional*, defaults to 0.1): lambda_a, of the bag head.
+        consistency_weight (`float`, *optional*, defaults to 0.0): Of the distance to an averaged teacher ("mean
+            teacher of bags", with `"proportion"`); needs dropout.
+        ema_decay (`float`, *optional*, defaults to 0.99): Of that teacher.
+
+    > [!NOTE] Defaults that differ from [`~transformers.TrainingArguments`]: `learning_rate` 1e-3, as published for a
+    > tabular network.
+    """
+
+    objective: str = field(default="pseudo", metadata={"help": "pseudo or proportion."})
+    bag_weight: float = field(default=0.1, metadata={"help": "Weight of the bag head."})
+    consistency_weight: float = field(default=0.0, metadata={"help": "Weight of the averaged teacher."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Of AdamW."})
+    ema_decay: float = field(default=0.99, metadata={"help": "Of the averaged teacher."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}.")
+        for name in ("bag_weight", "consistency_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
+
+
+class LLPTrainer(LabelTrainer):
+    """Trains a [`~hf_labels.models.llp_bp.AutoModelWithBagHead`] on bags.
+
+    | column | shape | use |
+    | --- | --- | --- |
+    | `features`, `input_ids`, ... | (n, ...) lists of rows | what the model reads |
+    | `target` | (n,), 0 to 1 | pseudo-labels, for `objective="pseudo"` |
+    | `proportion` | () | share of positives of the bag |
+
+    Make such data with [`bag_dataset`]. Evaluation gives the same loss on other bags: no label of an instance is read.
+
+    Source: Havaldar et al., arXiv:2310.08056. Baseline: Ardehaly and Culotta, ICDM 2017 (DLLP).
+    """
+
+    args: LLPTrainingArguments
+    _slug = "llp_bp"
+    _min_classes = 1
+    _required_columns = ("proportion",)
+    _extra_columns = ("target",)
+
+    def __init__(self, model: Any = None, args: Any = None, data_collator: Any = None, *rest: Any, **kwargs: Any):
+        args = LLPTrainingArguments("out") if args is None else args
+        super().__init__(model, args, data_collator or BagCollator(), *rest, **kwargs)
+        if self.args.label_names is None:
+            self.label_names = ["proportion"]
+
+    def num_classes(self) -> int | None:
+        return None
+
+    def init_method_state(self) -> None:
+        if self.args.consistency_weight > 0:
+            self.method_state = EMATeacher(self.accelerator.unwrap_model(self.model), decay=self.args.ema_decay)
+
+    def count_items(self, inputs):
+        return {"rows": torch.as_tensor(len(inputs["bag"])), "bags": torch.as_tensor(len(inputs["proportion"]))}
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        proportions, bag = inputs["proportion"], inputs["bag"]
+        given = {name: inputs[name] for name in _INPUTS if name in inputs}
+        outputs = model(**given, bag=bag, num_bags=len(proportions))
+        odds = outputs.logits.float() @ outputs.logits.new_tensor([-1.0, 1.0], dtype=torch.float32)
+        probs = odds.sigmoid()
+        if self.args.objective == "proportion":
+            means = bag_means(probs, bag, len(proportions))
+            loss = self.mean_over_update(probability_bce(means, proportions).sum(), "bags", len(proportions))
+        else:
+            if "target" not in inputs:
+                raise ValueError(
+                    "The bags have no `target`: give pseudo-labels to `bag_dataset`, or train proportions."
+                )
+            rows = self.mean_over_update(_bce(odds, inputs["target"], reduction="sum"), "rows", len(probs))
+            whole = _bce(outputs.bag_logits.float(), proportions, reduction="sum")
+            bags = self.mean_over_update(whole, "bags", len(proportions))
+            self.log_terms(instance_loss=rows, bag_loss=bags)
+            loss = rows + self.args.bag_weight * bags
+        if isinstance(self.method_state, EMATeacher) and model.training:
+            with torch.no_grad():
+                calm = self.method_state(**given).logits.float().softmax(-1)[:, 1]
+            apart = self.mean_over_update((probs - calm).square().sum(), "rows", len(probs))
+            loss = loss + self.args.consistency_weight * apart
+        return (loss, outputs) if return_outputs else loss
+
+
+@torch.no_grad()
+def predict_instances(model: Any, dataset: Any, batch_size: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+    """p(y = 1) `(N,)` and embeddings `(N, d)` of instances.
+
+    Args:
+        model ([`~hf_labels.models.llp_bp.AutoModelWithBagHead`]), dataset (`datasets.Dataset`): With its inputs.
+        batch_size (`int`, *optional*, defaults to 1024): Rows.
+    """
+    was = model.training
+    model.eval()
+    names = [name for name in _INPUTS if name in dataset.column_names]
+    probs, embeddings = [], []
+    for start in range(0, len(dataset), batch_size):
+        part = dataset.select(range(start, min(start + batch_size, len(dataset))))
+        rows = {name: part[name][:] for name in names}
+        batch = BagCollator()([{**rows, "proportion": 0.0}])
+        outputs = model(**{name: batch[name].to(model.device) for name in names})
+        probs.append(outputs.logits.float().softmax(-1)[:, 1].cpu().numpy())
+        embeddings.append(outputs.embeddings.float().cpu().numpy())
+    model.train(was)
+    return np.concatenate(probs), np.concatenate(embeddings)
+
+
+class LLPBootstrapper:
+    """Rounds of LLP-BP: a graph on embeddings, belief propagation, a learner trained from the start on its labels.
+
+        boot = LLPBootstrapper(lambda: AutoModelWithBagHead(BagHeadConfig(num_features=16)), args, lambda_s=1.0)
+        model = boot.fit(dataset, "bag_id", {0: 3, 1: 5})
+
+    Args:
+        model_init (callable): Makes a new model for each round.
+        args ([`LLPTrainingArguments`]): Of each learner; its `output_dir` holds the rounds.
+        rounds (`int`, *optional*, defaults to 2): Graph, labels, learner; the first graph is on the raw inputs.
+        soft_targets (`bool`, *optional*, defaults to `False`): Train on the marginals instead of rounded labels.
+        inference: Settings of [`~hf_labels.labels.llp_bp.llp_pseudo_labels`].
+
+    Finished rounds are kept: called again with the same `output_dir`, the rest is done.
+    """
+
+    def __init__(
+        self,
+        model_init: Callable[[], AutoModelWithBagHead],
+        args: LLPTrainingArguments,
+        *,
+        rounds: int = 2,
+        soft_targets: bool = False,
+        **inference: Any,
+    ) -> None:
+        if rounds < 1:
+            raise ValueError(f"`rounds` must be at least 1, got {rounds}.")
+        self.model_init, self.args, self.rounds = model_init, args, rounds
+        self.soft_targets, self.inference = soft_targets, inference
+        self.result: RoundsResult | None = None
+
+    def fit(
+        self,
+        dataset: Any,
+        bag_column: str = "bag_id",
+        bag_counts: Any = None,
+        *,
+        proportions: Any = None,
+        embeddings: Any = None,
+        eval_bags: Any = None,
+    ) -> AutoModelWithBagHead:
+        """Run the rounds.
+
+        Args:
+            dataset (`datasets.Dataset`): Instances with their inputs and `bag_column`.
+            bag_column (`str`, *optional*, defaults to `"bag_id"`)
+            bag_counts, proportions: Positives of each bag, or their shares; one of them.
+            embeddings (`(N, d)`, *optional*): Of the first graph; the `features` by default.
+            eval_bags (`datasets.Dataset`, *optional*): Held-out bags from [`bag_dataset`], for early stopping by their
+                loss: no label of an instance is used.
+
+        Returns:
+            The model of the last round. `result.history` has a row of numbers for each.
+
+        Raises:
+            KeyError: If a column is missing.
+            ValueError: If neither or both of counts and proportions are given, or as in `llp_pseudo_labels`.
+        """
+        require_columns(dataset, [bag_column], "bag_column")
+        if (bag_counts is None) == (proportions is None):
+            raise ValueError("Give exactly one of `bag_counts` and `proportions`.")
+        ids = read_column(dataset, bag_column).values
+        counts = bag_proportions(ids, proportions) if bag_counts is None else bag_counts
+        first = _first_embeddings(dataset, embeddings)
+        folder = str(self.args.output_dir)
+
+        def estimate(model: Any, place: Any) -> dict[str, np.ndarray]:
+            table = first if model is None else predict_instances(model, dataset)[1]
+            found = llp_pseudo_labels(table, ids, counts, **self.inference)
+            return {"probs": found.probs.astype(np.float32), "labels": found.labels.astype(np.int64)}
+
+        def train(labels: Any, place: Any) -> tuple[Any, dict[str, float]]:
+            import copy
+
+            args = copy.copy(self.args)
+            args.output_dir = str(place.folder / "run")
+            target = np.asarray(labels["probs"] if self.soft_targets else labels["labels"])
+            bags = bag_dataset(dataset, ids, counts, target)
+            torch.manual_seed(self.args.seed)
+            trainer = LLPTrainer(self.model_init(), args, train_dataset=bags, eval_dataset=eval_bags)
+            done = trainer.train(resume_from_checkpoint=place.checkpoint)
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            model.save_pretrained(place.folder / "model")
+            positive = float(np.mean(np.asarray(labels["labels"])))
+            return model.eval(), {"train_loss": float(done.training_loss), "positive_share": positive}
+
+        def load(place: Any) -> Any:
+            return AutoModelWithBagHead.from_pretrained(Path(place.folder) / "model").eval()
+
+        settings = {name: value for name, value in self.inference.items() if isinstance(value, int | float | str)}
+        plan = {"soft_targets": self.soft_targets, "rows": len(dataset), **settings}
+        self.result = fit_rounds(estimate, train, self.rounds, folder, load=load, settings=plan)
+        return self.result.state
+
+
+def _first_embeddings(dataset: Any, embeddings: Any) -> np.ndarray:
+    if embeddings is not None:
+        return np.asarray(embeddings)
+    if "features" not in dataset.column_names:
+        raise ValueError("Give `embeddings` for the first graph: the data set has no column `features`.")
+    return read_column(dataset, "features").matrix()
