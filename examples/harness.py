@@ -250,7 +250,8 @@ def command_line() -> str:
     """The command as a reader would repeat it, without the paths of this machine."""
     script = Path(sys.argv[0])
     name = f"examples/{script.name}" if (HERE / script.name).exists() else script.name
-    return shlex.join(["python", name, *sys.argv[1:]])
+    given = ["FOLDER" if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", name, *given])
 
 
 def table_cells(rows: Sequence[Mapping[str, Any]], metric: str) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,11 @@ from hf_labels.trainers.rounds import RoundsResult, fit_rounds
 from hf_labels.trainers.teachers import EMATeacher
 
 OBJECTIVES = ("pseudo", "proportion")
+_FIXED = (
+    "objective", "bag_weight", "consistency_weight", "learning_rate", "num_train_epochs", "max_steps", "seed",
+    "per_device_train_batch_size",
+)  # fmt: skip
+CONFIG_FILE = "llp_config.json"
 _INPUTS = ("features", "input_ids", "attention_mask", "token_type_ids", "pixel_values")
 
 
@@ -128,7 +134,8 @@ class LLPTrainer(LabelTrainer):
     | `target` | (n,), 0 to 1 | pseudo-labels, for `objective="pseudo"` |
     | `proportion` | () | share of positives of the bag |
 
-    Make such data with [`bag_dataset`]. Evaluation gives the same loss on other bags: no label of an instance is read.
+    Make such data with [`bag_dataset`]. Evaluation gives the same loss on other bags, and `eval_bag_proportion_error`:
+    no label of an instance is read.
 
     Source: Havaldar et al., arXiv:2310.08056. Baseline: Ardehaly and Culotta, ICDM 2017 (DLLP).
     """
@@ -161,8 +168,10 @@ class LLPTrainer(LabelTrainer):
         outputs = model(**given, bag=bag, num_bags=len(proportions))
         odds = outputs.logits.float() @ outputs.logits.new_tensor([-1.0, 1.0], dtype=torch.float32)
         probs = odds.sigmoid()
+        means = bag_means(probs, bag, len(proportions))
+        apart = (means.detach() - proportions).abs().sum()
+        self.log_terms(bag_proportion_error=self.mean_over_update(apart, "bags", len(proportions)))
         if self.args.objective == "proportion":
-            means = bag_means(probs, bag, len(proportions))
             loss = self.mean_over_update(probability_bce(means, proportions).sum(), "bags", len(proportions))
         else:
             if "target" not in inputs:
@@ -177,8 +186,8 @@ class LLPTrainer(LabelTrainer):
         if isinstance(self.method_state, EMATeacher) and model.training:
             with torch.no_grad():
                 calm = self.method_state(**given).logits.float().softmax(-1)[:, 1]
-            apart = self.mean_over_update((probs - calm).square().sum(), "rows", len(probs))
-            loss = loss + self.args.consistency_weight * apart
+            drift = self.mean_over_update((probs - calm).square().sum(), "rows", len(probs))
+            loss = loss + self.args.consistency_weight * drift
         return (loss, outputs) if return_outputs else loss
 
 
@@ -216,6 +225,7 @@ class LLPBootstrapper:
         args ([`LLPTrainingArguments`]): Of each learner; its `output_dir` holds the rounds.
         rounds (`int`, *optional*, defaults to 2): Graph, labels, learner; the first graph is on the raw inputs.
         soft_targets (`bool`, *optional*, defaults to `False`): Train on the marginals instead of rounded labels.
+        callbacks (sequence, *optional*): Of each learner's trainer.
         inference: Settings of [`~hf_labels.labels.llp_bp.llp_pseudo_labels`].
 
     Finished rounds are kept: called again with the same `output_dir`, the rest is done.
@@ -228,13 +238,19 @@ class LLPBootstrapper:
         *,
         rounds: int = 2,
         soft_targets: bool = False,
+        callbacks: Sequence[Any] = (),
         **inference: Any,
     ) -> None:
         if rounds < 1:
             raise ValueError(f"`rounds` must be at least 1, got {rounds}.")
         self.model_init, self.args, self.rounds = model_init, args, rounds
-        self.soft_targets, self.inference = soft_targets, inference
+        self.soft_targets, self.callbacks, self.inference = soft_targets, list(callbacks), inference
         self.result: RoundsResult | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What must not change between an interruption and its continuation."""
+        plain = {name: value for name, value in self.inference.items() if isinstance(value, int | float | str)}
+        return plain | {name: getattr(self.args, name) for name in _FIXED}
 
     def fit(
         self,
@@ -280,11 +296,12 @@ class LLPBootstrapper:
             import copy
 
             args = copy.copy(self.args)
-            args.output_dir = str(place.folder / "run")
+            args.output_dir = str(place.folder)  # where `place.checkpoint` looks after an interruption
             target = np.asarray(labels["probs"] if self.soft_targets else labels["labels"])
             bags = bag_dataset(dataset, ids, counts, target)
             torch.manual_seed(self.args.seed)
-            trainer = LLPTrainer(self.model_init(), args, train_dataset=bags, eval_dataset=eval_bags)
+            options: dict[str, Any] = {"train_dataset": bags, "eval_dataset": eval_bags}
+            trainer = LLPTrainer(self.model_init(), args, callbacks=self.callbacks, **options)
             done = trainer.train(resume_from_checkpoint=place.checkpoint)
             model = trainer.accelerator.unwrap_model(trainer.model)
             model.save_pretrained(place.folder / "model")
@@ -294,10 +311,22 @@ class LLPBootstrapper:
         def load(place: Any) -> Any:
             return AutoModelWithBagHead.from_pretrained(Path(place.folder) / "model").eval()
 
-        settings = {name: value for name, value in self.inference.items() if isinstance(value, int | float | str)}
-        plan = {"soft_targets": self.soft_targets, "rows": len(dataset), **settings}
+        plan = {"soft_targets": self.soft_targets, "rows": len(dataset), **self.settings()}
         self.result = fit_rounds(estimate, train, self.rounds, folder, load=load, settings=plan)
         return self.result.state
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model of the last round, and `llp_config.json`: settings and the numbers of each round.
+
+        Raises:
+            RuntimeError: Before `fit`.
+        """
+        if self.result is None:
+            raise RuntimeError("There is no model yet: call `fit` first.")
+        self.result.state.save_pretrained(folder)
+        content = {"rounds": self.rounds, "soft_targets": self.soft_targets, **self.settings()}
+        text = json.dumps(content | {"history": self.result.history}, indent=2, default=str)
+        (Path(folder) / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def _first_embeddings(dataset: Any, embeddings: Any) -> np.ndarray:

@@ -1,9 +1,12 @@
 """Bags as rows, the trainer's objectives, rounds that resume, bad input."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from hf_labels.labels.llp_bp import bag_proportions
 from hf_labels.models.llp_bp import AutoModelWithBagHead, BagHeadConfig
@@ -31,10 +34,9 @@ def new(**settings):
 
 
 def args(folder, **settings):
-    given = {"num_train_epochs": 30, "per_device_train_batch_size": 4, "learning_rate": 1e-2, **settings}
-    return LLPTrainingArguments(
-        str(folder), use_cpu=True, disable_tqdm=True, report_to="none", save_strategy="no", **given
-    )
+    given = {"num_train_epochs": 30, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "save_strategy": "no"}
+    given |= {"use_cpu": True, "disable_tqdm": True, "report_to": "none", **settings}
+    return LLPTrainingArguments(str(folder), **given)
 
 
 def accuracy(model, data, y):
@@ -64,7 +66,8 @@ def test_every_objective_learns_the_instances(settings, tmp_path):
     made.train()
     assert accuracy(made.model, data, y) > 0.9
     assert (made.method_state is not None) == ("consistency_weight" in settings)
-    assert np.isfinite(made.evaluate()["eval_loss"])
+    found = made.evaluate()
+    assert np.isfinite(found["eval_loss"]) and 0 <= found["eval_bag_proportion_error"] < 0.25
 
 
 def test_the_loss_is_that_of_the_paper(tmp_path):
@@ -101,6 +104,36 @@ def test_rounds_find_the_labels_and_go_on_where_they_stopped(tmp_path):
     again = LLPBootstrapper(make, args(tmp_path), rounds=2, **options).fit(data, "bag_id", counts)
     assert len(calls) == 2
     np.testing.assert_allclose(predict_instances(again, data)[0], predict_instances(model, data)[0], atol=1e-6)
+    boot.save_pretrained(tmp_path / "final")
+    kept = json.loads((tmp_path / "final" / "llp_config.json").read_text())
+    assert kept["lambda_s"] == 1.0 and len(kept["history"]) == 2
+    with pytest.raises(ValueError, match="learning_rate"):
+        LLPBootstrapper(make, args(tmp_path, learning_rate=0.5), rounds=2, **options).fit(data, "bag_id", counts)
+
+
+def test_a_round_that_was_cut_off_goes_on_from_its_checkpoint(tmp_path):
+    data, y, bag = toy()
+    counts = np.bincount(bag, weights=y)
+    settings = {"save_strategy": "steps", "save_steps": 4, "num_train_epochs": 3}
+    options = {"rounds": 1, "lambda_s": 1.0, "length_scale": "median"}
+
+    class Cut(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            raise KeyboardInterrupt
+
+    starts = []
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            starts.append(state.global_step)
+
+    with pytest.raises(KeyboardInterrupt):
+        LLPBootstrapper(new, args(tmp_path, **settings), callbacks=[Cut()], **options).fit(data, "bag_id", counts)
+    boot = LLPBootstrapper(new, args(tmp_path, **settings), callbacks=[Watch()], **options)
+    resumed = boot.fit(data, "bag_id", counts)
+    assert starts == [4]
+    whole = LLPBootstrapper(new, args(tmp_path / "whole", **settings), **options).fit(data, "bag_id", counts)
+    np.testing.assert_allclose(predict_instances(resumed, data)[0], predict_instances(whole, data)[0], atol=1e-5)
 
 
 def test_soft_targets_and_proportions_are_taken_too(tmp_path):
