@@ -1,6 +1,6 @@
 """`SoftLabelTrainer`: train any stock classification model on label distributions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -99,7 +99,7 @@ class SoftLabelTrainer(LabelTrainer):
         ValueError, KeyError: From `train()`, before the first step, for soft labels that are missing, not
             distributions, or of another width than the model.
 
-    Subclasses override [`soft_targets`].
+    Subclasses override [`soft_targets`], and [`soft_logits`] where another head learns them.
 
     Source: Hinton et al., arXiv:1503.02531, section 2; Wright and Augenstein, arXiv:2212.09409 (crowd labels, KL).
     """
@@ -155,6 +155,10 @@ class SoftLabelTrainer(LabelTrainer):
             return None
         return self._from_source(inputs, weight)
 
+    def soft_logits(self, outputs: Any, logits: Tensor) -> Tensor:
+        """What the soft loss compares with the targets, given the model's outputs: their logits."""
+        return logits
+
     def count_items(self, inputs: dict[str, Any]) -> dict[str, int | Tensor]:
         """Rows (tokens) with a soft target in a column, and with a hard label."""
         counts: dict[str, int | Tensor] = {}
@@ -177,7 +181,8 @@ class SoftLabelTrainer(LabelTrainer):
         if targets is None and labels is None:
             raise ValueError("The batch has neither `soft_labels` nor `labels`, and there is no label source.")
         if targets is not None:
-            total = targets.loss(logits, args.soft_loss, args.temperature, args.scale_by_temperature, reduction="sum")
+            given = self.soft_logits(outputs, logits)
+            total = targets.loss(given, args.soft_loss, args.temperature, args.scale_by_temperature, reduction="sum")
             soft = self.mean_over_update(total, "soft", targets.count())
             loss = loss + args.soft_label_weight * soft
         if labels is not None and hard_weight > 0:
@@ -314,8 +319,16 @@ def check_token_soft_labels(dataset: Any, num_labels: int | None) -> None:
 CLI_KINDS = {"soft_labels": "soft", "labels": "hard"}
 
 
-def cli_setup(script_args: Any, training_args: SoftLabelTrainingArguments, dataset: Mapping[str, Any]) -> Any:
+def cli_setup(
+    script_args: Any,
+    training_args: SoftLabelTrainingArguments,
+    dataset: Mapping[str, Any],
+    trainer_class: type[SoftLabelTrainer] = SoftLabelTrainer,
+    columns: Sequence[str] = (),
+) -> Any:
     """The trainer of `hf-labels train soft_labels`: any sequence classification model on the text column.
+
+    `columns` are what a subclass, `trainer_class`, reads besides.
 
     Raises:
         ValueError: If `max_length` is more than the model reads, or the tokenizer cannot pad.
@@ -346,11 +359,11 @@ def cli_setup(script_args: Any, training_args: SoftLabelTrainingArguments, datas
     def tokenize(rows: Mapping[str, Any]) -> Any:
         return tokenizer(rows[script_args.text_column], truncation=length is not None, max_length=length)
 
-    keep = {"labels", *SoftLabelTrainer._extra_columns}
+    keep = {"labels", *trainer_class._extra_columns, *columns}
     parts = {}
     for name, part in dataset.items():
         unused = [column for column in part.column_names if column not in keep] if part is not None else []
         parts[name] = part and part.map(tokenize, batched=True, remove_columns=unused, desc=f"Tokenizing ({name})")
-    return SoftLabelTrainer(
+    return trainer_class(
         model, training_args, train_dataset=parts["train"], eval_dataset=parts["eval"], processing_class=tokenizer
     )

@@ -101,6 +101,33 @@ def test_soft_labels_from_probabilities_crowds_and_label_sets(cli, tables, backb
     assert code == 0 and "equal shares of the positive labels" in err
 
 
+def test_a_crowd_is_aggregated_with_the_method_that_is_asked_for(cli, tables, backbone):
+    names = sorted(tiny.TOPICS)
+    crowd = [
+        {"text": r["text"], "annotator_labels": [names.index(r["label"])] * 2 + [i % 3], "labels": r["label"]}
+        for i, r in enumerate(tiny.rows(24))
+    ]
+    tiny.write_jsonl(tables / "crowd.jsonl", crowd)
+    more = ["--eval_fraction", "0.25", "--objective", "multi_task", "--aggregation", "ds", "--max_steps", "2"]
+    code, _, err = cli(*words("crowd_soft_labels", tables, backbone, *more, data="crowd.jsonl"))
+    assert code == 0, err
+    assert "eval_accuracy" in scores(tables)
+    assert list(json.loads((tables / "out" / "config.json").read_text())["id2label"].values()) == names
+    assert "| `aggregation` | `ds` |" in (tables / "out" / "README.md").read_text()
+    code, _, err = cli(
+        *words(
+            "crowd_soft_labels",
+            tables,
+            backbone,
+            "--aggregation",
+            "mean",
+            "--overwrite_output_dir",
+            data="crowd.jsonl",
+        )
+    )
+    assert code != 0 and "aggregation" in err and "'mean'" in err
+
+
 def test_yaml_config_and_overrides(cli, tables, backbone):
     settings = {
         "dataset": str(tables / "train.csv"),

@@ -84,6 +84,14 @@ def model_of_label_trainer_loads_with_stock_classes():
 
 
 @check
+def model_of_crowd_trainer_is_a_stock_model():
+    words = AutoTokenizer.from_pretrained("tester/crowd")
+    model, info = AutoModelForSequenceClassification.from_pretrained("tester/crowd", output_loading_info=True)
+    assert not info["unexpected_keys"] and not info["missing_keys"]
+    assert tiny.logits_of(model, words) == tiny.recall("crowd")
+
+
+@check
 def run_continues_from_the_checkpoint_on_the_hub_as_if_never_interrupted():
     folder = Path(snapshot_download("tester/counted", allow_patterns="last-checkpoint/*")) / "last-checkpoint"
     run = runs.counting_run(WORK / "continued", steps=6, save_strategy="no")

@@ -138,6 +138,19 @@ def soft_label_trainer_pushes_a_checkpoint_that_can_be_continued():
 
 
 @check
+def crowd_trainer_pushes_a_stock_model_without_its_second_head():
+    live = {"push_to_hub": True, "hub_strategy": "every_save", "save_strategy": "steps", "save_steps": 1}
+    run = runs.crowd_run(WORK / "crowd", **live)
+    run.train()
+    run.push_to_hub()
+    with safe_open(api.hf_hub_download("tester/crowd", "model.safetensors"), "pt") as file:
+        assert not [name for name in file.keys() if "soft_classifier" in name]  # noqa: SIM118
+    card = ModelCard.load("tester/crowd")
+    assert validate_card(str(card), slug="crowd_soft_labels") == [] and "multi_task" in card.text
+    tiny.remember("crowd", tiny.logits_of(run.model, run.processing_class))
+
+
+@check
 def token_given_to_our_trainers_does_not_reach_the_pushed_files():
     run = runs.plain_run(WORK / "quiet", hub_token="hf_test", push_to_hub=True)
     run.push_to_hub()

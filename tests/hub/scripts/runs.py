@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hf_labels.trainers import LabelTrainer, LabelTrainingArguments, SoftLabelTrainer, SoftLabelTrainingArguments
+from hf_labels.trainers.crowd_soft_labels import CrowdLabelTrainer, CrowdLabelTrainingArguments
 
 SOFT = [[0.2, 0.8], [0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [1.0, 0.0], [0.05, 0.95]]
 
@@ -43,3 +44,16 @@ def plain_run(output_dir: Path, **changes: object) -> LabelTrainer:
     args = tiny.arguments(output_dir.name, output_dir, LabelTrainingArguments, **changes)
     data = {"train_dataset": tiny.rows(), "eval_dataset": tiny.rows()}
     return LabelTrainer(tiny.classifier(), args, processing_class=tiny.tokenizer(), **data)
+
+
+def crowd_run(output_dir: Path, **changes: object) -> CrowdLabelTrainer:
+    """Two heads on the answers of three annotators; live pushes come from checkpoints."""
+    answers = [[1, 1, 0], [0, 0, -1], [1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1]]
+    args = tiny.arguments(
+        "crowd",
+        output_dir,
+        CrowdLabelTrainingArguments,
+        **({"objective": "multi_task", "aggregation": "ds"} | changes),
+    )
+    data = tiny.rows(annotator_labels=answers).remove_columns("labels")
+    return CrowdLabelTrainer(tiny.classifier(), args, train_dataset=data, processing_class=tiny.tokenizer())
