@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import pytest
 import tiny
 
@@ -37,14 +36,8 @@ def test_from_a_hub_data_set_to_a_pushed_model(backbone, tmp_path, monkeypatch):
 
     with LoopbackHub() as hub:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, json.dumps(tiny.rows(18)), backbone, str(tmp_path / "out")],
-            capture_output=True,
-            text=True,
-            env=kept | hub.environment(tmp_path / "home") | {"OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            cwd=tmp_path,
-        )
+        env = kept | hub.environment(tmp_path / "home") | {"OMP_NUM_THREADS": "1"}
+        done = fresh.run(["-c", SCRIPT, json.dumps(tiny.rows(18)), backbone, tmp_path / "out"], env=env, cwd=tmp_path)
     lines = [line for line in done.stdout.splitlines() if line.startswith("REPORT")]
     assert lines, done.stderr[-3000:]
     report = json.loads(lines[0].removeprefix("REPORT"))

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fresh
 import pytest
 from hub_reports import SCRIPTS, Report
 from loopback_hub import LoopbackHub
@@ -46,18 +45,9 @@ def run_script(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> Ca
         if cache_of:
             env |= {"HF_HOME": str(folders[cache_of] / "home"), "HF_HUB_OFFLINE": "1"}
         script, result = SCRIPTS / f"{name}.py", folder / "report.json"
-        process = subprocess.run(
-            [sys.executable, str(script), str(result)],
-            env=env,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
+        process = fresh.run([script, result], env=env, cwd=folder)
         checks = json.loads(result.read_text()) if result.is_file() else {}
-        done[name] = Report(checks, process.returncode, process.stdout)
+        done[name] = Report(checks, process.returncode, process.stdout + process.stderr)
         return done[name]
 
     return run

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 from matrix_case import load_case
@@ -135,9 +136,8 @@ def test_saved_model_loads_in_a_fresh_process_with_its_card(slug, tmp_path):
         "print(json.dumps(out.tolist()))"
     )
     model_class = case.loads_as or type(trainer.model)
-    command = [sys.executable, "-c", code, str(tmp_path / "saved"), str(tmp_path / "batch.pt")]
-    command += [model_class.__module__, model_class.__name__]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL)
+    words = ["-c", code, tmp_path / "saved", tmp_path / "batch.pt", model_class.__module__, model_class.__name__]
+    done = fresh.run(words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     got = torch.tensor(json.loads(done.stdout.splitlines()[-1]))
     assert torch.allclose(got, want, atol=1e-6)
@@ -165,21 +165,35 @@ def test_settings_parse_on_the_command_line(slug):
     assert parser.format_help()  # a bare % in a help text raises here
 
 
+@pytest.fixture(scope="module")
+def two_processes(request, tmp_path_factory):
+    """Folder -> slug -> what two processes made of it: one launch for all methods that this run asks for."""
+    names = {item.callspec.params["slug"] for item in request.session.items if "two_processes" in item.fixturenames}
+    folder = tmp_path_factory.mktemp("two")
+    script = Path(__file__).with_name("two_processes.py")
+    paths = os.pathsep.join([str(script.parent), str(ROOT / "tests")])
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", str(script), str(folder), *sorted(names)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        stdin=subprocess.DEVNULL,
+    )
+    return folder, done
+
+
 @per_method
 @pytest.mark.dist
-def test_two_processes_equal_one(slug, tmp_path):
+def test_two_processes_equal_one(slug, tmp_path, two_processes):
+    folder, done = two_processes
     case = load_case(slug)
-    one = case.make(tmp_path / "one", max_steps=2, per_device_train_batch_size=8, **case.row_wise)
+    one = case.make(tmp_path, max_steps=2, per_device_train_batch_size=8, **case.row_wise)
     one.train()
-    script = Path(__file__).with_name("two_processes.py")
-    env = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(script.parent), str(ROOT / "tests")]),
-    }
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", str(script), slug, str(tmp_path / "two")]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+    errors = [path.read_text() for path in sorted((folder / slug).glob("error-*.txt"))]
+    assert not errors, errors[0]
+    place = folder / slug / "weights.pt"
+    assert place.is_file(), done.stderr[-3000:]
+    _assert_equal(_weights(one.model), torch.load(place), atol=1e-4)
     assert done.returncode == 0, done.stderr[-3000:]
-    two = torch.load(tmp_path / "two" / "weights.pt")
-    _assert_equal(_weights(one.model), two, atol=1e-4)

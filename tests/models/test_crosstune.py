@@ -1,8 +1,7 @@
 import json
 import logging
-import subprocess
-import sys
 
+import fresh
 import numpy as np
 import pytest
 import torch
@@ -177,8 +176,7 @@ def test_round_trip_in_a_fresh_process_with_auto_and_pipeline(tmp_path):
         "print(json.dumps([model.predict(texts, top_k=None), pipe(texts), model.key.bias.requires_grad]))\n"
     )
     texts = [*TEXTS, "oily skin " * 40]
-    command = [sys.executable, "-c", code, str(tmp_path / "saved"), json.dumps(texts)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = fresh.run(["-c", code, tmp_path / "saved", json.dumps(texts)])
     assert done.returncode == 0, done.stderr[-2000:]
     predicted, piped, trainable = json.loads(done.stdout.splitlines()[-1])
     assert not trainable

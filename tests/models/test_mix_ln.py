@@ -3,9 +3,8 @@
 import json
 import math
 import os
-import subprocess
-import sys
 
+import fresh
 import pytest
 import torch
 from mix_ln_toys import FAMILIES, PLACEMENTS, TINY, same_weights, stock, tiny, tokens
@@ -291,8 +290,7 @@ def test_fresh_process_loads_all_families_and_code_from_the_hub(tmp_path, monkey
     models["llama"].save_pretrained(tmp_path / "code")
     torch.save(tokens(), tmp_path / "ids.pt")
     env = {**os.environ, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", FRESH, str(tmp_path)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = fresh.run(["-c", FRESH, tmp_path], env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["remote_module"].startswith("transformers_modules.")

@@ -1,7 +1,6 @@
 import json
-import subprocess
-import sys
 
+import fresh
 import pytest
 import torch
 from sla_toys import NAMES, resnet_config, sla_model, vit_config
@@ -85,7 +84,7 @@ def test_saved_and_loaded_in_a_fresh_process(tmp_path):
         "    model = AutoModelForImageClassification.from_pretrained(mode).eval()\n"
         "    with torch.no_grad(): print(json.dumps([model(x).logits.tolist(), model.config.id2label]))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *modes], capture_output=True, text=True, cwd=tmp_path)
+    done = fresh.run(["-c", code, *modes], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     for mode, line in zip(modes, done.stdout.splitlines()[-4:], strict=True):
         logits, names = json.loads(line)
