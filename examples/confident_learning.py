@@ -105,7 +105,7 @@ def one_seed(task: tuple[str, int]) -> dict[str, Any]:
 
     def learn(labels: np.ndarray, keep: np.ndarray | None = None) -> float:
         rows = slice(None) if keep is None else keep
-        head = fit_linear_head(features[rows], labels[rows], classes)
+        head = fit_linear_head(features[rows], labels[rows], classes, l2="auto")
         guess = head.probs(here["features"][test]).argmax(1)
         return float((guess == here["labels"][test]).mean())
 

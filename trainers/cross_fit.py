@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def cross_fit(
     output_dir: str | Path | None = None,
     tokenizer: Any = None,
     trainer_class: type[Trainer] = Trainer,
-    l2: float = 1.0,
+    l2: float | Literal["auto"] = "auto",
     progress: bool | None = None,
     **trainer_options: Any,
 ) -> np.ndarray:
@@ -56,7 +56,8 @@ def cross_fit(
             done. Defaults to `args.output_dir`; without either nothing is kept.
         tokenizer: Of a loaded encoder.
         trainer_class (`type`, *optional*): Subclass of `Trainer`, for example with a robust loss.
-        l2 (`float`, *optional*, defaults to 1.0): Strength of the regression; see [`fit_linear_head`].
+        l2 (`float`, *optional*, defaults to `"auto"`): Strength of the regression; see [`fit_linear_head`]. Chosen in
+            each fold from its training rows by default.
         progress (`bool`, *optional*): Show a bar; by default when a model is trained.
         trainer_options: More for the trainer: `data_collator`, `processing_class`, ...
 
@@ -190,7 +191,12 @@ def _features(model: Any, dataset: Any, column: str, tokenizer: Any) -> tuple[np
 
 
 def _linear(
-    features: np.ndarray, labels: np.ndarray, train: np.ndarray, held: np.ndarray, count: int, l2: float
+    features: np.ndarray,
+    labels: np.ndarray,
+    train: np.ndarray,
+    held: np.ndarray,
+    count: int,
+    l2: float | Literal["auto"],
 ) -> np.ndarray:
     if labels.ndim == 1:
         return fit_linear_head(features[train], labels[train], count, l2).probs(features[held])

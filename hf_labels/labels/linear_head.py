@@ -1,8 +1,9 @@
 """Multinomial logistic regression on frozen features, in torch alone."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 logger = logging.getLogger(__name__)
+
+STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,11 @@ class LinearHead:
 
 
 def fit_linear_head(
-    features: Any, labels: Any, num_classes: int | None = None, l2: float = 1.0, max_iter: int = 200
+    features: Any,
+    labels: Any,
+    num_classes: int | None = None,
+    l2: float | Literal["auto"] = 1.0,
+    max_iter: int = 200,
 ) -> LinearHead:
     """Fit by L-BFGS: `sum_i CE_i + l2 / 2 * |W|^2`, the objective of scikit-learn with `C = 1 / l2`.
 
@@ -45,7 +52,7 @@ def fit_linear_head(
         features (array of shape `(n, d)`): Standardised here, by column.
         labels (array of shape `(n,)`): Class ids.
         num_classes (`int`, *optional*): N; the largest label + 1 by default.
-        l2 (`float`, *optional*, defaults to `1.0`): Strength, above 0.
+        l2 (`float` or `"auto"`, *optional*, defaults to `1.0`): Strength, above 0, or [`choose_l2`] on these rows.
         max_iter (`int`, *optional*, defaults to 200): Steps at most.
 
     Raises:
@@ -63,12 +70,50 @@ def fit_linear_head(
     wrong = np.flatnonzero((truth < 0) | (truth >= count))
     if len(wrong):
         raise ValueError(f"`labels` must be in [0, {count}), got {truth[wrong[0]]} at row {wrong[0]}.")
-    if not l2 > 0:
-        raise ValueError(f"`l2` must be above 0, got {l2}.")
+    if l2 != "auto" and (isinstance(l2, str) or not l2 > 0):
+        raise ValueError(f"`l2` must be above 0, or 'auto'; got {l2!r}.")
     absent = sorted(set(range(count)) - set(truth.tolist()))
     if absent:
         logger.warning("No labelled row of class %s: it gets probability 0.", ", ".join(map(str, absent)))
-    return _fit(values, truth, count, l2, max_iter)
+    strength = choose_l2(values, truth) if l2 == "auto" else float(l2)
+    return _fit(values, truth, count, strength, max_iter)
+
+
+def choose_l2(
+    features: Any, labels: Any, strengths: Sequence[float] = STRENGTHS, max_rows: int = 2000, seed: int = 0
+) -> float:
+    """The strength whose head has the smallest log-loss on a third of the rows that it has not seen.
+
+    Few rows, many columns and noisy labels want a strong one: a head that is too weakly held learns the noise, and is
+    sure of it.
+
+    Args:
+        features (array of shape `(n, d)`), labels (`(n,)`): As in [`fit_linear_head`].
+        strengths (sequence of `float`, *optional*): Candidates; the largest of equally good ones is taken.
+        max_rows (`int`, *optional*, defaults to 2000): Look at so many rows, drawn by class. The strength is that of a
+            prior, so it does not grow with the rows.
+        seed (`int`, *optional*, defaults to 0): Of the draws.
+
+    Returns:
+        `float`: One of `strengths`; the smallest when no class has two rows to compare.
+    """
+    values, truth = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(truth))
+    order = order[np.argsort(truth[order], kind="stable")]
+    if len(order) > max_rows:
+        order = order[np.linspace(0, len(order) - 1, max_rows).astype(np.int64)]
+    part = np.arange(len(order)) % 3
+    fit, held = order[part != 0], order[part == 0]
+    known = held[np.isin(truth[held], truth[fit])]
+    if not len(known) or (truth[fit] == truth[fit[:1]]).all():
+        return min(strengths)
+    losses = {}
+    for strength in sorted(strengths, reverse=True):
+        head = _fit(values[fit], truth[fit], int(truth.max()) + 1, strength)
+        own = head.logits(values[known]).log_softmax(-1).numpy()[np.arange(len(known)), truth[known]]
+        losses[strength] = -float(own.mean())
+    return min(losses, key=losses.__getitem__)
 
 
 def _fit(values: np.ndarray, truth: np.ndarray, count: int, l2: float, max_iter: int = 200) -> LinearHead:

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from hf_labels.labels.linear_head import cross_validated_accuracy, fit_linear_head
+from hf_labels.labels.linear_head import STRENGTHS, choose_l2, cross_validated_accuracy, fit_linear_head
 
 
 def rows(n=40, d=6, seed=0, strength=2.0):
@@ -55,6 +55,23 @@ def test_cross_validation_is_fair(caplog):
     assert not caplog.records
 
 
+def test_the_strength_follows_noise_and_columns():
+    clean, truth = rows(300, 10, strength=1.5)
+    assert choose_l2(clean, truth) <= 10
+    wide, labels = rows(300, 200, strength=0.15)
+    noisy = np.where(np.random.default_rng(0).random(300) < 0.3, (labels + 1) % 3, labels)
+    strong = choose_l2(wide, noisy)
+    assert strong >= 100 and strong in STRENGTHS
+    other, _ = rows(50, 200, seed=1)
+    auto = fit_linear_head(wide, noisy, l2="auto")
+    fixed = fit_linear_head(wide, noisy, l2=strong)
+    np.testing.assert_allclose(auto.probs(other), fixed.probs(other))
+    weak = fit_linear_head(wide, noisy).probs(wide)
+    assert weak.max(1).mean() > auto.probs(wide).max(1).mean() + 0.1  # the weak one is sure of the noise
+    assert choose_l2(np.tile(wide, (20, 1)), np.tile(noisy, 20), max_rows=600) in STRENGTHS
+    assert choose_l2(clean[:2], np.array([0, 1])) == min(STRENGTHS)
+
+
 FEATURES, LABELS = rows()
 BAD = FEATURES.copy()
 BAD[4, 0] = np.inf
@@ -68,6 +85,7 @@ BAD[4, 0] = np.inf
         (FEATURES, LABELS[:5], {}, r"\(40, 6\) and \(5,\)"),
         (FEATURES[:0], LABELS[:0], {}, r"Need features \(n, d\)"),
         (FEATURES, LABELS, {"l2": 0.0}, "`l2` must be above 0"),
+        (FEATURES, LABELS, {"l2": "strong"}, "`l2` must be above 0, or 'auto'; got 'strong'"),
     ],
 )
 def test_bad_input_is_named(features, labels, options, message):

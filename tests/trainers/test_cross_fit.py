@@ -19,18 +19,19 @@ def blobs(rows=90, classes=3, seed=0):
     return rng.normal(size=(rows, 4)) + 3 * np.eye(classes, 4)[labels], Dataset.from_dict({"labels": labels.tolist()})
 
 
-def test_every_row_is_predicted_by_a_model_that_has_not_seen_it():
+@pytest.mark.parametrize("l2", ["auto", 30.0])
+def test_every_row_is_predicted_by_a_model_that_has_not_seen_it(l2):
     features, data = blobs()
     labels, parts = np.array(data["labels"][:]), _parts(np.array(data["labels"][:]), 5, 0)
-    found = cross_fit(features, data)
+    found = cross_fit(features, data, l2=l2)
     for fold in range(5):
-        head = fit_linear_head(features[parts != fold], labels[parts != fold], 3)
+        head = fit_linear_head(features[parts != fold], labels[parts != fold], 3, l2)
         np.testing.assert_allclose(found[parts == fold], head.probs(features[parts == fold]))
     np.testing.assert_allclose(found.sum(1), 1)
     assert (found.argmax(1) == labels).mean() > 0.8
     counts = np.array([[((labels == k) & (parts == fold)).sum() for k in range(3)] for fold in range(5)])
     assert (counts == 6).all(), "every class is spread over the folds"
-    same = cross_fit(torch.tensor(features), data)
+    same = cross_fit(torch.tensor(features), data, l2=l2)
     np.testing.assert_array_equal(found, same)
 
 
