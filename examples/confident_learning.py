@@ -6,7 +6,8 @@
 
 Planted errors: 10 % of the training labels become wrong, each class into classes of its own. Five-fold probabilities
 of a logistic regression on frozen features flag rows, by every filter; the regression is then trained without them, or
-with the suggested labels. Test labels stay as they are. Nothing is tuned here.
+with the suggested labels. Test labels stay as they are. Each regression chooses its regularisation on a third of its
+own training rows, wrong labels included; nothing else is tuned.
 
 Verdicts: FOLDER holds files of https://github.com/cleanlab/label-errors (probabilities, original test labels and
 mturk, all in one folder). Five people looked at each of the candidates; without the folder the table of the last run
@@ -28,8 +29,9 @@ import harness
 
 NOISY, CLEAN, RANDOM = "noisy labels as they are", "labels before the noise", "random rows dropped"
 DROP, FLIP = "flagged rows dropped", "flagged rows relabelled"
-NAIVE = "dropped where prediction and label differ"
+NAIVE, WEAK = "dropped where prediction and label differ", "noisy labels, held weakly (strength 1)"
 KINDS = {DROP: "method", FLIP: "method", NAIVE: "baseline", NOISY: "baseline", CLEAN: "baseline", RANDOM: "control"}
+KINDS |= {WEAK: "ablation"}
 RATE = 0.1
 
 
@@ -103,15 +105,16 @@ def one_seed(task: tuple[str, int]) -> dict[str, Any]:
     flagged = masks["prune_by_noise_rate"]
     random = np.random.default_rng([seed, 1]).permutation(flagged)
 
-    def learn(labels: np.ndarray, keep: np.ndarray | None = None) -> float:
+    def learn(labels: np.ndarray, keep: np.ndarray | None = None, l2: Any = "auto") -> float:
         rows = slice(None) if keep is None else keep
-        head = fit_linear_head(features[rows], labels[rows], classes, l2="auto")
+        head = fit_linear_head(features[rows], labels[rows], classes, l2)
         guess = head.probs(here["features"][test]).argmax(1)
         return float((guess == here["labels"][test]).mean())
 
     return {
         "accuracy": {
             NOISY: learn(given),
+            WEAK: learn(given, l2=1.0),
             CLEAN: learn(clean),
             DROP: learn(given, ~flagged),
             FLIP: learn(np.where(flagged, cl.suggested(), given)),
@@ -247,6 +250,9 @@ def main() -> None:
         f"{RATE:.0%} of the training labels are wrong, each class turns into two others. People's errors are less "
         "random.",
         "Features are frozen (pixels; MiniLM), the model is a logistic regression, in five folds for probabilities.",
+        "Each regression chooses its strength among 1, 10, 100 and 1000 by log-loss on a third of its own training "
+        "rows, wrong labels included. Held weakly (a strength of 1) it learns the noise, and any filter seems to "
+        "gain.",
         "The published verdicts exist for candidates only, which confident learning chose: errors that it never "
         "proposed are not counted, so the recall there is among the errors that were shown.",
     ]
