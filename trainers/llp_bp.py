@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as _bce
 
+from hf_labels.data.encoders import make_encoder
+from hf_labels.data.features import FeatureCache
 from hf_labels.labels.columns import read_column, require_columns
 from hf_labels.labels.llp_bp import bag_proportions, llp_pseudo_labels, read_bags
 from hf_labels.losses.llp_bp import bag_means, probability_bce
@@ -52,9 +55,7 @@ def bag_dataset(dataset: Any, bag_ids: Any, bag_counts: Mapping[Any, float] | An
     if not columns:
         require_columns(dataset, ["features"])
     bag, counts, _ = read_bags(bag_ids, bag_counts)
-    members = (
-        [np.flatnonzero(bag == b) for b in range(len(counts))] if len(counts) < 50 else _members(bag, len(counts))
-    )
+    members = _members(bag, len(counts))
     inputs = {name: dataset[name][:] for name in columns}
     found: dict[str, list[Any]] = {
         name: [[values[i] for i in rows] for rows in members] for name, values in inputs.items()
@@ -68,13 +69,14 @@ def bag_dataset(dataset: Any, bag_ids: Any, bag_counts: Mapping[Any, float] | An
 
 
 def _members(bag: np.ndarray, count: int) -> list[np.ndarray]:
+    """Rows of each bag, in their order; -1 is no bag."""
     order = np.argsort(bag, kind="stable")
     order = order[np.searchsorted(bag[order], 0) :]
     return np.split(order, np.cumsum(np.bincount(bag[order], minlength=count))[:-1])
 
 
 class BagCollator:
-    """Batches of bags: the rows of all of them in one tensor, and the bag of each."""
+    """Batches of bags: the rows of all of them in one tensor, and the bag of each. Texts get an `attention_mask`."""
 
     def __call__(self, bags: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         name = next(one for one in _INPUTS if one in bags[0])
@@ -87,6 +89,9 @@ class BagCollator:
             else:
                 width = max(len(row) for row in rows)
                 batch[column] = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+        if "input_ids" in bags[0] and "attention_mask" not in bags[0]:
+            lengths = torch.tensor([len(row) for bag in bags for row in bag["input_ids"]])
+            batch["attention_mask"] = (torch.arange(batch["input_ids"].shape[1]) < lengths[:, None]).long()
         batch["bag"] = torch.repeat_interleave(torch.arange(len(bags)), torch.tensor(sizes))
         if "target" in bags[0]:
             batch["target"] = torch.tensor([value for bag in bags for value in bag["target"]], dtype=torch.float32)
@@ -225,6 +230,9 @@ class LLPBootstrapper:
         args ([`LLPTrainingArguments`]): Of each learner; its `output_dir` holds the rounds.
         rounds (`int`, *optional*, defaults to 2): Graph, labels, learner; the first graph is on the raw inputs.
         soft_targets (`bool`, *optional*, defaults to `False`): Train on the marginals instead of rounded labels.
+        text_encoder (*optional*): For texts: the frozen encoder of the first graph, an id, a folder or what else
+            [`~hf_labels.data.encoders.make_encoder`] takes. Its vectors are computed once and cached.
+        text_column (`str`, *optional*, defaults to `"text"`): What it reads.
         callbacks (sequence, *optional*): Of each learner's trainer.
         inference: Settings of [`~hf_labels.labels.llp_bp.llp_pseudo_labels`].
 
@@ -238,19 +246,24 @@ class LLPBootstrapper:
         *,
         rounds: int = 2,
         soft_targets: bool = False,
+        text_encoder: Any = None,
+        text_column: str = "text",
         callbacks: Sequence[Any] = (),
         **inference: Any,
     ) -> None:
         if rounds < 1:
             raise ValueError(f"`rounds` must be at least 1, got {rounds}.")
         self.model_init, self.args, self.rounds = model_init, args, rounds
+        self.text_encoder, self.text_column = text_encoder, text_column
         self.soft_targets, self.callbacks, self.inference = soft_targets, list(callbacks), inference
         self.result: RoundsResult | None = None
 
     def settings(self) -> dict[str, Any]:
         """What must not change between an interruption and its continuation."""
         plain = {name: value for name, value in self.inference.items() if isinstance(value, int | float | str)}
-        return plain | {name: getattr(self.args, name) for name in _FIXED}
+        named = isinstance(self.text_encoder, str | Path)
+        encoder = {"text_encoder": str(self.text_encoder)} if named else {}
+        return plain | encoder | {name: getattr(self.args, name) for name in _FIXED}
 
     def fit(
         self,
@@ -268,7 +281,8 @@ class LLPBootstrapper:
             dataset (`datasets.Dataset`): Instances with their inputs and `bag_column`.
             bag_column (`str`, *optional*, defaults to `"bag_id"`)
             bag_counts, proportions: Positives of each bag, or their shares; one of them.
-            embeddings (`(N, d)`, *optional*): Of the first graph; the `features` by default.
+            embeddings (`(N, d)`, *optional*): Of the first graph; by default those of `text_encoder`, without one the
+                column `features`.
             eval_bags (`datasets.Dataset`, *optional*): Held-out bags from [`bag_dataset`], for early stopping by their
                 loss: no label of an instance is used.
 
@@ -277,14 +291,16 @@ class LLPBootstrapper:
 
         Raises:
             KeyError: If a column is missing.
-            ValueError: If neither or both of counts and proportions are given, or as in `llp_pseudo_labels`.
+            OSError: If the encoder cannot be loaded.
+            ValueError: If nothing gives the embeddings of the first graph; if neither or both of counts and
+                proportions are given; or as in `llp_pseudo_labels`.
         """
         require_columns(dataset, [bag_column], "bag_column")
         if (bag_counts is None) == (proportions is None):
             raise ValueError("Give exactly one of `bag_counts` and `proportions`.")
         ids = read_column(dataset, bag_column).values
         counts = bag_proportions(ids, proportions) if bag_counts is None else bag_counts
-        first = _first_embeddings(dataset, embeddings)
+        first = self._first_embeddings(dataset, embeddings)
         folder = str(self.args.output_dir)
 
         def estimate(model: Any, place: Any) -> dict[str, np.ndarray]:
@@ -293,8 +309,6 @@ class LLPBootstrapper:
             return {"probs": found.probs.astype(np.float32), "labels": found.labels.astype(np.int64)}
 
         def train(labels: Any, place: Any) -> tuple[Any, dict[str, float]]:
-            import copy
-
             args = copy.copy(self.args)
             args.output_dir = str(place.folder)  # where `place.checkpoint` looks after an interruption
             target = np.asarray(labels["probs"] if self.soft_targets else labels["labels"])
@@ -315,6 +329,20 @@ class LLPBootstrapper:
         self.result = fit_rounds(estimate, train, self.rounds, folder, load=load, settings=plan)
         return self.result.state
 
+    def _first_embeddings(self, dataset: Any, embeddings: Any) -> np.ndarray:
+        if embeddings is not None:
+            return np.asarray(embeddings)
+        if self.text_encoder is not None:
+            require_columns(dataset, [self.text_column], "text_column")
+            encoder = make_encoder(self.text_encoder, None)
+            return FeatureCache(encoder.key()).get(dataset[self.text_column][:], encoder.encode)["features"]
+        if "features" not in dataset.column_names:
+            raise ValueError(
+                "Nothing gives the first graph: the data set has no column `features`. Pass `embeddings` to `fit`, or "
+                "`text_encoder` for texts."
+            )
+        return read_column(dataset, "features").matrix()
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model of the last round, and `llp_config.json`: settings and the numbers of each round.
 
@@ -327,11 +355,3 @@ class LLPBootstrapper:
         content = {"rounds": self.rounds, "soft_targets": self.soft_targets, **self.settings()}
         text = json.dumps(content | {"history": self.result.history}, indent=2, default=str)
         (Path(folder) / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def _first_embeddings(dataset: Any, embeddings: Any) -> np.ndarray:
-    if embeddings is not None:
-        return np.asarray(embeddings)
-    if "features" not in dataset.column_names:
-        raise ValueError("Give `embeddings` for the first graph: the data set has no column `features`.")
-    return read_column(dataset, "features").matrix()

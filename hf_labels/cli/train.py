@@ -77,7 +77,7 @@ def _overview() -> str:
     lines = [f"usage: {PROG} <method> --dataset DATA --model MODEL --output_dir FOLDER [...]", "", "methods:"]
     lines += [f"  {slug:<{width}}  {text}" for slug, text in slugs.items()]
     lines += ["", f"`{PROG} <method> --help` shows the options of one. `hf-labels methods` lists what is planned.", ""]
-    return "\n".join([*lines, EXAMPLE.format(prog=f"{PROG} {next(iter(slugs))}")])
+    return "\n".join([*lines, EXAMPLE.format(prog=f"{PROG} crosstune")])
 
 
 def _need_trainable(name: str) -> str:

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
 
@@ -87,7 +94,7 @@ class AutoModelWithBagHead(PreTrainedModel):
         else:
             inner = dict(config.backbone_config)
             self.backbone = AutoModel.from_config(AutoConfig.for_model(inner.pop("model_type"), **inner))
-            width = int(self.backbone.config.hidden_size)
+            width = _width(self.backbone.config)
             self.main_input_name = self.backbone.main_input_name
         self.dropout = nn.Dropout(config.dropout)
         self.instance_head = nn.Linear(width, 1)
@@ -109,9 +116,13 @@ class AutoModelWithBagHead(PreTrainedModel):
         Args:
             name: What `AutoModel.from_pretrained` takes, or a `PreTrainedModel`.
             settings: Of [`BagHeadConfig`].
+
+        Raises:
+            OSError: If the model cannot be found.
         """
-        backbone = AutoModel.from_pretrained(name) if isinstance(name, str) else name
-        inner = backbone.config.to_dict()
+        backbone = name if isinstance(name, PreTrainedModel) else AutoModel.from_pretrained(name)
+        left_out = ("_name_or_path", "transformers_version")  # of the file it came from
+        inner = {key: value for key, value in backbone.config.to_dict().items() if key not in left_out}
         model = cls(BagHeadConfig(backbone_config=inner, **settings))
         model.backbone.load_state_dict(backbone.state_dict())  # type: ignore[union-attr]
         return model
@@ -170,5 +181,14 @@ class AutoModelWithBagHead(PreTrainedModel):
         return output.to_tuple() if return_dict is False else output
 
 
+def _width(config: Any) -> int:
+    """Width of the last layer: one number, or the last of those of the stages of a convolutional network."""
+    width = getattr(config, "hidden_size", None) or getattr(config, "hidden_sizes", None)
+    if not width:
+        raise ValueError(f"{type(config).__name__} names no `hidden_size`; this backbone cannot be read.")
+    return int(width[-1] if isinstance(width, list | tuple) else width)
+
+
 AutoConfig.register(BagHeadConfig.model_type, BagHeadConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(BagHeadConfig, AutoModelWithBagHead, exist_ok=True)
+AutoModelForImageClassification.register(BagHeadConfig, AutoModelWithBagHead, exist_ok=True)

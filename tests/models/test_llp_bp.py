@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 
 from hf_labels.models.llp_bp import AutoModelWithBagHead, BagHeadConfig
 from tiny_text import save_backbone
@@ -48,16 +48,21 @@ def test_a_text_backbone_is_read_at_its_real_tokens(tmp_path):
     assert torch.allclose(one.logits, two.logits, atol=1e-6)
     states = net.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
     assert torch.allclose(one.embeddings, states[:, :3].mean(1), atol=1e-6)
+    assert str(tmp_path) not in net.config.to_json_string()  # where it came from is nobody's business
 
 
-def test_an_image_backbone_gives_the_mean_over_its_map():
+def test_an_image_backbone_gives_the_mean_over_its_map(tmp_path):
     from transformers import ResNetConfig, ResNetModel
 
     config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")
-    backbone = ResNetModel(config)
-    backbone.config.hidden_size = 8
-    net = AutoModelWithBagHead.from_backbone(backbone).eval()
-    assert net(pixel_values=torch.randn(2, 3, 16, 16)).embeddings.shape == (2, 8)
+    net = AutoModelWithBagHead.from_backbone(ResNetModel(config)).eval()
+    pixels = torch.randn(2, 3, 16, 16)
+    found = net(pixel_values=pixels)
+    states = net.backbone(pixel_values=pixels).last_hidden_state
+    assert found.embeddings.shape == (2, 8) and torch.allclose(found.embeddings, states.mean((2, 3)), atol=1e-6)
+    net.save_pretrained(tmp_path)
+    again = AutoModelForImageClassification.from_pretrained(tmp_path)
+    assert torch.allclose(again(pixel_values=pixels).logits, found.logits)
 
 
 def test_bad_input_is_named():

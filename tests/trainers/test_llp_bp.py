@@ -53,6 +53,8 @@ def test_a_row_is_a_bag_and_ragged_bags_are_one_batch():
     texts = Dataset.from_dict({"input_ids": [[5], [6, 7]], "attention_mask": [[1], [1, 1]]})
     padded = BagCollator()([bag_dataset(texts, [0, 0], [1])[0]])
     assert padded["input_ids"].tolist() == [[5, 0], [6, 7]] and padded["attention_mask"].tolist() == [[1, 0], [1, 1]]
+    bare = BagCollator()([bag_dataset(texts.remove_columns("attention_mask"), [0, 0], [1])[0]])
+    assert bare["attention_mask"].tolist() == [[1, 0], [1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,32 @@ def test_soft_targets_and_proportions_are_taken_too(tmp_path):
     assert bag_proportions(bag, shares) == {b: float(y[bag == b].sum()) for b in range(8)}
     boot = LLPBootstrapper(new, args(tmp_path), rounds=1, soft_targets=True, lambda_s=1.0, length_scale="median")
     assert accuracy(boot.fit(data, "bag_id", proportions=shares), data, y) > 0.9
+
+
+def test_texts_are_encoded_once_for_the_first_graph(tmp_path, monkeypatch):
+    from tiny_text import TEXTS, save_backbone
+
+    monkeypatch.setenv("HF_LABELS_CACHE", str(tmp_path / "cache"))
+    folder = save_backbone(tmp_path / "encoder")
+    texts = [TEXTS[2 * (i % 2)][0] for i in range(16)]
+    tokens = [[5 + i % 2, 7] + [8] * (i % 3) for i in range(16)]
+    data = Dataset.from_dict({"body": texts, "input_ids": tokens, "bag_id": [i // 4 for i in range(16)]})
+
+    def learner():
+        torch.manual_seed(0)
+        return AutoModelWithBagHead.from_backbone(str(folder))
+
+    settings = {"rounds": 1, "text_encoder": str(folder), "text_column": "body", "k": 3, "lambda_s": 1.0}
+    boot = LLPBootstrapper(learner, args(tmp_path / "out", num_train_epochs=1), **settings)
+    model = boot.fit(data, bag_counts=[2, 2, 2, 2])
+    assert predict_instances(model, data)[0].shape == (16,)
+    assert list((tmp_path / "cache").rglob("*.safetensors"))
+    assert boot.settings()["text_encoder"] == str(folder)
+    other = LLPBootstrapper(learner, args(tmp_path / "b"), rounds=1, text_encoder=str(folder))
+    with pytest.raises(KeyError, match="text"):
+        other.fit(data, bag_counts=[2, 2, 2, 2])
+    with pytest.raises(ValueError, match="`text_encoder` for texts"):
+        LLPBootstrapper(learner, args(tmp_path / "c"), rounds=1).fit(data, bag_counts=[2, 2, 2, 2])
 
 
 def test_bad_input_is_named(tmp_path):
