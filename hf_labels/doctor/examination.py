@@ -83,7 +83,9 @@ def examine(
         "encode": "yes" if patient.encoded else "",
         "lists": "yes" if patient.parsed else "",
     }
-    columns = {"text": patient.text, "label": patient.label, "crowd": patient.column_of("crowd")}
+    if patient.derived:
+        command["derived"] = patient.kinds[patient.derived]
+    columns = {"text": patient.text, "label": patient.derived or patient.label, "crowd": patient.column_of("crowd")}
     columns |= {"bag": patient.column_of("bag"), "proportion": patient.proportion}
     command |= {name: column for name, column in columns.items() if column}
     return DoctorReport(patient.source, facts, tuple(findings), command, seconds)
@@ -95,6 +97,7 @@ def _checks(
     yield lambda: labels.missing(patient)
     if patient.label is not None:
         yield lambda: labels.balance(patient)
+    yield lambda: labels.soft(patient)
     yield lambda: labels.annotators(patient)
     yield lambda: labels.bags(patient)
     yield lambda: rows.duplicates(patient)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_labels.doctor.reading import Patient
+from hf_labels.doctor.reading import Patient, are_distributions
 from hf_labels.doctor.report import Finding
 from hf_labels.labels.columns import read_column
 from hf_labels.metrics.functional import clopper_pearson, fleiss_kappa, pairwise_agreement
@@ -63,26 +63,29 @@ def balance(patient: Patient) -> Iterator[Finding]:
     level = "problem" if ratio >= 10 else "warning" if ratio >= 3 else "good"
     details = [f"{len(tail)} classes in the tail (under a tenth of the largest): {_list(tail)}"] if tail else []
     draw = functools.partial(bars, names, counts.tolist(), "rows of each class")
-    yield Finding(
-        "skewed",
-        level,
-        f"The largest class has {ratio:.1f} times the rows of the smallest (95 % interval {low:.1f} to {high:.1f})",
-        ratio,
-        low,
-        high,
-        tuple(details),
-        ("class", "rows", "share", "low", "high"),
-        tuple(rows[:100]),
-        (draw,),
-        {"counts": dict(zip(names, counts.tolist(), strict=True)), "tail": tail},
-    )
+    if there.sum() == 1:
+        yield Finding("unlabelled", "problem", f"All rows have one class, {names[int(there.argmax())]!r}")
+    else:
+        yield Finding(
+            "skewed",
+            level,
+            f"The largest class has {ratio:.1f} times the rows of the smallest "
+            f"(95 % interval {low:.1f} to {high:.1f})",
+            ratio,
+            low,
+            high,
+            tuple(details),
+            ("class", "rows", "share", "low", "high"),
+            tuple(rows[:100]),
+            (draw,),
+            {"counts": dict(zip(names, counts.tolist(), strict=True)), "tail": tail},
+        )
     if few or absent:
         said = [f"under {FEW} rows: {_list(few)}"] if few else []
         said += [f"without any row: {_list(absent)}"] if absent else []
-        title = f"{len(few)} classes have fewer than {FEW} rows, {len(absent)} none"
+        title = f"{len(few)} {'class has' if len(few) == 1 else 'classes have'} fewer than {FEW} rows, "
+        title += f"{len(absent)} none"
         yield Finding("few", "warning", title, details=tuple(said), values={"few": few, "absent": absent})
-    if there.sum() == 1:
-        yield Finding("unlabelled", "problem", f"All rows have one class, {names[int(there.argmax())]!r}")
 
 
 def _counts(patient: Patient, count: int) -> np.ndarray:
@@ -108,7 +111,10 @@ def missing(patient: Patient) -> Iterator[Finding]:
     """Missing labels of rows, and unknown or empty cells of multi-label rows."""
     if patient.label is None:
         if not patient.kinds:
-            yield Finding("unlabelled", "problem", "No column of labels was found; name one with --label_column")
+            others = patient.candidates()
+            hint = (f"These hold few different values: {', '.join(others)}.",) if others else ()
+            title = "No column of labels was found; name one with --label_column"
+            yield Finding("unlabelled", "problem", title, details=hint)
         return
     total = len(patient.data)
     if patient.kinds[patient.label] == "hard":
@@ -117,7 +123,10 @@ def missing(patient: Patient) -> Iterator[Finding]:
         lost = int((labels < 0).sum())
         value, low, high = share(lost, total)
         level = "problem" if value > 0.2 else "warning" if lost else "good"
-        title = f"Missing labels: {shown(lost, total)}" if lost else f"All {total} rows have a label"
+        if patient.derived and patient.kinds[patient.derived] == "soft":
+            return  # told with the soft labels
+        what = "Rows that nobody answered" if patient.derived else "Missing labels"
+        title = f"{what}: {shown(lost, total)}" if lost else f"All {total} rows have a label"
         yield Finding("missing", level, title, value, low, high, values={"missing": lost})
         return
     table = read_column(patient.data, patient.label).matrix()
@@ -140,6 +149,35 @@ def missing(patient: Patient) -> Iterator[Finding]:
     if known.any() and (table[known] == 1).all():
         yield Finding("partial", "problem", "Only positives are known: no cell says that a label is absent")
     yield Finding("plural", "note", f"{len(np.unique(table, axis=0))} different label sets in {total} rows")
+
+
+def soft(patient: Patient) -> Iterator[Finding]:
+    """Whether soft labels are distributions, and how sure they are."""
+    column = patient.column_of("soft")
+    if column is None:
+        return
+    cells, total = read_column(patient.data, column), len(patient.data)
+    if cells.lengths is None or len(np.unique(cells.lengths)) != 1:
+        yield Finding("", "problem", f"Rows of `{column}` have different lengths: they are over different classes")
+        return
+    rows = cells.matrix()
+    good = are_distributions(rows)
+    lost = int((~good).sum())
+    if lost:
+        row = int((~good).argmax())
+        why = (
+            f"row {row} sums to {np.nan_to_num(rows[row]).sum():.4g}, its smallest value is {np.nanmin(rows[row]):.4g}"
+        )
+        title = f"Rows of `{column}` that are no distribution: {shown(lost, total)}"
+        yield Finding("", "problem", title, *share(lost, total), details=(why,), values={"missing": lost})
+    else:
+        yield Finding("", "good", f"All {total} rows of `{column}` are distributions over {rows.shape[1]} classes")
+    if good.any():
+        p = rows[good]
+        bits = -(p * np.log2(np.maximum(p, 1e-12))).sum(1).mean()
+        sure = f"largest probability {p.max(1).mean():.2f}, entropy {bits:.2f} of {np.log2(p.shape[1]):.2f} bits"
+        one = f"{percent(float((p.max(1) > 0.999).mean()))} of them are nearly one-hot"
+        yield Finding("", "note", f"Soft labels on average: {sure}", details=(one,))
 
 
 def annotators(patient: Patient) -> Iterator[Finding]:
@@ -207,11 +245,32 @@ def bags(patient: Patient) -> Iterator[Finding]:
     if patient.proportion is not None:
         cells = read_column(patient.data, patient.proportion)
         if cells.lengths is None and cells.values.dtype.kind == "f":
+            wrong = list(_proportions(patient.proportion, ids, cells.values))
+            yield from wrong
             p = np.clip(cells.values[ids >= 0], 1e-12, 1 - 1e-12)
             left = float(np.mean(-p * np.log2(p) - (1 - p) * np.log2(1 - p)))
-            details.append(f"a row's label is open by {left:.2f} bits on average when its bag is known")
+            if not wrong:
+                details.append(f"a row's label is open by {left:.2f} bits on average when its bag is known")
     level = "warning" if np.median(sizes) >= 64 else "note"
     yield Finding("bags", level, f"{len(sizes)} bags of {np.median(sizes):.0f} rows (median)", details=tuple(details))
+
+
+def _proportions(column: str, ids: np.ndarray, values: np.ndarray) -> Iterator[Finding]:
+    """Shares that no bag can have, or that differ within one."""
+    inside = ids >= 0
+    wrong = np.flatnonzero(inside & ~((values >= 0) & (values <= 1)))
+    if len(wrong):
+        what = f"{len(wrong)} rows of `{column}` are no share: {values[wrong[0]]:.4g} at row {wrong[0]}"
+        yield Finding("", "problem", what, details=("Proportions are from 0 to 1; divide counts by the bag's size.",))
+        return
+    order = np.argsort(ids[inside], kind="stable")
+    bag, share_of = ids[inside][order], values[inside][order]
+    starts = np.flatnonzero(np.r_[True, bag[1:] != bag[:-1]])
+    spread = np.maximum.reduceat(share_of, starts) - np.minimum.reduceat(share_of, starts)
+    if (spread > 1e-6).any():
+        bad = bag[starts][spread > 1e-6]
+        what = f"{len(bad)} of {len(starts)} bags hold different values of `{column}`, for example bag {bad[0]}"
+        yield Finding("", "problem", what, details=("All rows of a bag have the proportion of the bag.",))
 
 
 def ids_of_bags(patient: Patient, column: str) -> np.ndarray:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from hf_labels.doctor.labels import percent, share
-from hf_labels.doctor.reading import Patient, ids_of
+from hf_labels.doctor.reading import Patient, are_distributions, ids_of
 from hf_labels.doctor.report import Finding
 from hf_labels.doctor.rows import _cut, keys_of
 from hf_labels.labels.columns import read_column
 
 FOLDS = 5
 SHRINKS = (0.01, 0.1, 0.3, 0.7)
+CELLS = 5_000_000  # rows times classes of the largest table of probabilities
 
 
 def noise(patient: Patient, features: np.ndarray, name: str, resamples: int = 50, seed: int = 0) -> Iterator[Finding]:
@@ -26,6 +27,8 @@ def noise(patient: Patient, features: np.ndarray, name: str, resamples: int = 50
     """
     labels = patient.hard
     if labels is None:
+        if patient.label is not None:
+            yield Finding("", "note", "Wrong labels were not looked for: that is done for one label a row")
         return
     rows = np.flatnonzero(labels >= 0)
     kinds, counts = np.unique(labels[rows], return_counts=True)
@@ -34,18 +37,26 @@ def noise(patient: Patient, features: np.ndarray, name: str, resamples: int = 50
     if len(kinds) < 2 or len(rows) < 10 * FOLDS:
         yield Finding("", "note", "Too few labelled rows to look for wrong labels")
         return
+    if len(rows) * len(kinds) > CELLS:
+        yield Finding("", "note", f"Too many classes ({len(kinds)}) for {len(rows)} rows to look for wrong labels")
+        return
     from hf_labels.labels.confident_learning import ConfidentLearning
+    from hf_labels.metrics.functional import clopper_pearson
 
     y = np.searchsorted(kinds, labels[rows])
     probs = cross_fitted(features[rows], y, seed=seed)
-    cl = ConfidentLearning(y, probs)
+    cl = ConfidentLearning(y, probs, held_out=True)
     issues = cl.issues()
     names = [patient.names[k] for k in kinds]
     accuracy = float((probs.argmax(1) == y).mean())
     rate = _rate(cl)
     rng = np.random.default_rng(seed)
-    drawn = [_rate(ConfidentLearning(y[i], probs[i])) for i in _resampled(y, len(kinds), resamples, rng)]
+    drawn = [
+        _rate(ConfidentLearning(y[i], probs[i], held_out=True)) for i in _resampled(y, len(kinds), resamples, rng)
+    ]
+    exact = clopper_pearson(round(rate * len(rows)), len(rows))  # a bootstrap of no errors knows none
     low, high = (float(v) for v in np.quantile(drawn, [0.025, 0.975]))
+    low, high = min(low, exact[0]), max(high, exact[1])
     level = "problem" if low > 0.05 else "warning" if low > 0.01 else "good"
     flagged = issues.ranked()
     value, least, most = share(len(flagged), len(rows))
@@ -114,7 +125,7 @@ def cross_fitted(features: np.ndarray, y: np.ndarray, folds: int = FOLDS, seed: 
             table[held] = rows @ (turned * inverse).T - 0.5 * (turned**2 * inverse).sum(1) + prior
     best, found = np.inf, np.empty(0)
     for table in logits.values():
-        scaled = table / temperature_scaling(table, y, 1e-4, 1e6)
+        scaled = table / temperature_scaling(table, y, 1e-4, 1e6, warn=False)
         scaled -= scaled.max(1, keepdims=True)
         probs = np.exp(scaled)
         probs /= probs.sum(1, keepdims=True)
@@ -136,7 +147,7 @@ def _parts(y: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
 
 def _rate(cl: Any) -> float:
     """Share of wrong labels by the estimated joint of given and true labels."""
-    return float(1 - np.trace(cl.joint))
+    return max(0.0, float(1 - np.trace(cl.joint)))
 
 
 def _resampled(y: np.ndarray, classes: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -161,9 +172,15 @@ def calibration(patient: Patient, resamples: int = 200, seed: int = 0) -> Iterat
 
     inside = patient.evaluation is not None and {column, label} <= set(patient.evaluation.column_names)
     data, split = (patient.evaluation, patient.evaluated) if inside else (patient.data, patient.split)
-    probs, labels = read_column(data, column).matrix(), ids_of(data, label)
-    known = labels >= 0
+    cells, labels = read_column(data, column), ids_of(data, label)
+    wrong = _no_probabilities(cells, len(patient.names))
+    if wrong:
+        yield Finding("", "problem", f"The probabilities `{column}` of `{split}` cannot be measured: {wrong}")
+        return
+    probs, known = cells.matrix(), labels >= 0
     probs, labels = probs[known], labels[known]
+    if not len(labels):
+        return
     scores = calibration_scores(probs, labels, per_bin=True)
     rng = np.random.default_rng(seed)
     parts = (rng.integers(len(labels), size=len(labels)) for _ in range(resamples))
@@ -188,6 +205,23 @@ def calibration(patient: Patient, resamples: int = 200, seed: int = 0) -> Iterat
         pictures=(functools.partial(_diagram, scores),),
         values={name: scores[name] for name in ("accuracy", "nll", "brier", "oe", "ue")},
     )
+
+
+def _no_probabilities(cells: Any, classes: int) -> str:
+    """What keeps a column from being a table of probabilities; `""` for nothing."""
+    if cells.lengths is None or cells.is_text:
+        return "each row must be a list of numbers"
+    widths = np.flatnonzero(cells.lengths != classes)
+    if len(widths):
+        row = int(widths[0])
+        return f"row {row} has {max(int(cells.lengths[row]), 0)} values, there are {classes} classes"
+    rows = cells.matrix()
+    bad = np.flatnonzero(~are_distributions(rows))
+    if len(bad):
+        row = int(bad[0])
+        values = ", ".join(f"{value:.4g}" for value in rows[row][:5])
+        return f"{len(bad)} rows are no distribution, for example row {row}: {values}"
+    return ""
 
 
 def _diagram(scores: dict[str, Any], folder: Path) -> Any:

@@ -9,15 +9,21 @@ from typing import Any
 import numpy as np
 
 from hf_labels.data.load import load_data, parse_list_cells, pick_split
-from hf_labels.labels.columns import class_names, read_column, require_columns
-from hf_labels.labels.kinds import encode_labels, find_kinds, kind_of
+from hf_labels.labels.columns import class_names, read_column, require_columns, write_column
+from hf_labels.labels.convert import crowd_to_hard
+from hf_labels.labels.encode import align_labels, encode_labels, label_texts
+from hf_labels.labels.kinds import find_kinds, kind_of
 
 TEXTS = ("text", "sentence", "content", "document", "review", "question", "title", "tweet")
-LABELS = ("labels", "label", "class", "category", "target")
+LABELS = ("labels", "label", "class", "category", "target", "tags", "topics", "categories", "intent", "emotion")
 PROBS = ("pred_probs", "probs", "probabilities")
 BAGS = ("bag_proportion", "proportion", "proportions", "bag_count")
 EVALUATION = ("validation", "valid", "dev", "eval", "test")
-MAX_CLASSES = 1000
+MAX_CLASSES = 10_000
+LOOKED_AT = 20_000  # rows in which columns that look like labels are searched
+
+
+_DISCRETE = ("string", "large_string", "bool", "int8", "int16", "int32", "int64")
 
 
 @dataclass
@@ -30,6 +36,8 @@ class Patient:
         kinds (`dict[str, str]`): Label column -> kind. text, image (`str`, *optional*): Columns of the input.
         label (`str`, *optional*): Column of hard or multi labels, which most checks are about.
         encoded (`bool`): It held names or numbers that are no ids. parsed (`bool`): Lists were read from texts.
+        derived (`str`, *optional*): Column of soft labels or answers of annotators that `label` was made from.
+        set_names (`tuple[str, ...]`): Names of multi labels that were written as sets of names.
     """
 
     source: str
@@ -45,6 +53,8 @@ class Patient:
     proportion: str | None = None
     encoded: bool = False
     parsed: bool = False
+    derived: str | None = None
+    set_names: tuple[str, ...] = ()
 
     def column_of(self, kind: str) -> str | None:
         return next((name for name, found in self.kinds.items() if found == kind), None)
@@ -58,7 +68,7 @@ class Patient:
     def names(self) -> tuple[str, ...]:
         """Names of the classes; ids as text without any."""
         assert self.label is not None
-        known = class_names(self.data, self.label)
+        known = self.set_names or class_names(self.data, self.label)
         if known:
             return tuple(known)
         labels = read_column(self.data, self.label)
@@ -70,7 +80,26 @@ class Patient:
         if self.evaluation is not None:
             found["evaluation"] = f"{len(self.evaluation)} of split `{self.evaluated}`"
         found["input"] = self.text or self.image or "not found"
-        found["labels"] = {name: kind for name, kind in self.kinds.items()} or "none found"
+        kinds = {name: kind for name, kind in self.kinds.items()}
+        if self.derived and self.label:
+            way = "largest of" if kinds[self.derived] == "soft" else "majority of"
+            kinds[self.label] = f"hard ({way} {self.derived})"
+        found["labels"] = kinds or "none found"
+        others = self.candidates()
+        if others:
+            found["also like labels"] = ", ".join(others)
+        return found
+
+    def candidates(self) -> list[str]:
+        """Columns that are not used and hold few different values; `--label_column` takes one."""
+        used = {*self.kinds, self.text, self.probs, self.proportion, self.label}
+        found = []
+        for name, feature in self.data.features.items():
+            if name in used or getattr(feature, "dtype", "") not in _DISCRETE:
+                continue
+            values = [cell for cell in self.data[name][:LOOKED_AT] if cell is not None]
+            if 2 <= len(set(values)) <= min(100, len(values) // 4):
+                found.append(name)
         return found
 
 
@@ -121,6 +150,8 @@ def read_patient(
     found.probs = probs_column or next((one for one in PROBS if one in data.column_names), None)
     found.proportion = next((one for one in BAGS if one in data.column_names), None)
     found.label = _label_column(found, label_column)
+    if found.label is None:
+        _derive(found)
     others = {found.label, *found.kinds}
     found.text = text_column or _text_column(found.data, others)
     found.image = next((n for n, f in data.features.items() if isinstance(f, datasets.Image)), None)
@@ -133,16 +164,92 @@ def _label_column(found: Patient, wanted: str | None) -> str | None:
     for name in names:
         if name is None or name not in found.data.column_names:
             continue
-        kind = found.kinds.get(name) or kind_of(read_column(found.data, name))
-        if kind == "text" or (kind == "value" and wanted == name):
+        column = read_column(found.data, name)
+        kind = found.kinds.get(name) or kind_of(column)
+        if kind is None and column.is_text and column.lengths is not None:
+            _encode_sets(found, name)
+            kind = "multi"
+        elif kind == "text" or (kind == "value" and (wanted == name or _whole(column))):
             _encode(found, name)
             kind = "hard"
         if kind in ("hard", "multi"):
             found.kinds[name] = kind
+            _align(found, name)
             return name
         if kind:
             found.kinds[name] = kind
     return None
+
+
+def _whole(column: Any) -> bool:
+    """Ids that an empty cell among them, or the program that wrote them, has made floats."""
+    values = column.values[~column.null] if column.lengths is None else np.empty(0)
+    return bool(len(values)) and bool((values == np.round(values)).all())
+
+
+def _align(found: Patient, name: str) -> None:
+    """Class ids of both splits mean the same: those of the examined rows, then what only the others have."""
+    evaluation = found.evaluation
+    if evaluation is None or name not in evaluation.column_names:
+        return
+    own, other = class_names(found.data, name), class_names(evaluation, name)
+    if own and other and own != other and found.kinds[name] == "hard":
+        both = [*own, *(one for one in other if one not in own)]
+        found.data, found.evaluation = align_labels(found.data, name, both), align_labels(evaluation, name, both)
+
+
+def _encode_sets(found: Patient, name: str) -> None:
+    """Lists of names become 0/1 rows with the same columns in both splits."""
+    parts = [part for part in (found.data, found.evaluation) if part is not None and name in part.column_names]
+    names = sorted({text for part in parts for text in label_texts(part, name)})
+    found.data = encode_labels(found.data, name, names)
+    if len(parts) == 2:
+        found.evaluation = encode_labels(found.evaluation, name, names)
+    found.set_names, found.encoded = tuple(names), True
+
+
+def _derive(found: Patient) -> None:
+    """Hard labels from soft ones or from answers of annotators, for the checks that need one class per row."""
+    import datasets
+
+    column = found.column_of("soft") or found.column_of("crowd")
+    if column is None or "labels" in found.data.column_names:
+        return
+    hard = soft_ids if found.kinds[column] == "soft" else _majority
+    parts = {"data": found.data, "evaluation": found.evaluation}
+    made = {}
+    for role, part in parts.items():
+        if part is not None and column in part.column_names and "labels" not in part.column_names:
+            ids = hard(read_column(part, column))
+            if ids is None:
+                return
+            made[role] = ids
+    count = max(int(ids.max(initial=0)) for ids in made.values()) + 1
+    for role, ids in made.items():
+        setattr(found, role, write_column(parts[role], "labels", ids, datasets.ClassLabel(num_classes=count)))
+    found.label, found.derived = "labels", column
+    found.kinds["labels"] = "hard"
+
+
+def soft_ids(column: Any) -> np.ndarray | None:
+    """Most probable class of each row, -1 where the row is no distribution; None for rows of several lengths."""
+    if column.lengths is None or len(np.unique(column.lengths)) != 1:
+        return None
+    rows = column.matrix()
+    return np.where(are_distributions(rows), np.nan_to_num(rows).argmax(1), -1).astype(np.int64)
+
+
+def are_distributions(rows: np.ndarray) -> np.ndarray:
+    """Which rows are finite, not negative, and sum to 1 within 0.001."""
+    good = np.isfinite(rows).all(1) & (rows >= 0).all(1)
+    return good & (np.abs(np.where(good[:, None], rows, 0.0).sum(1) - 1) <= 1e-3)
+
+
+def _majority(column: Any) -> np.ndarray | None:
+    if column.lengths is None or len(np.unique(column.lengths)) != 1 or column.values.dtype.kind not in "iu":
+        return None
+    answers = column.matrix()
+    return crowd_to_hard(answers, int(answers.max(initial=0)) + 1, "missing")
 
 
 def _encode(found: Patient, name: str) -> None:

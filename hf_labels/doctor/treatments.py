@@ -31,6 +31,10 @@ class Treatment:
 _LOAD = "from hf_labels.data.load import load_data\ndata = load_data({source}, split={split})\n{encode}"
 _LISTS = "from hf_labels.data.load import parse_list_cells\ndata = parse_list_cells(data)\n"
 _ENCODE = "from hf_labels.labels.kinds import encode_labels\ndata = encode_labels(data, {label})\n"
+_DERIVE = (
+    "from hf_labels.labels.kinds import convert_column\n"
+    "data = convert_column(data, {kind}, 'hard', column={label}, target_column='labels')\n"
+)
 _TRAIN = (
     "hf-labels train {slug} --dataset {shell} --model {model} --text_column {text_word} --label_column {label_word} "
 )
@@ -38,7 +42,7 @@ _OUT = "--output_dir out/{slug}"
 _CODE: dict[str, str] = {
     "confident_learning": _LOAD
     + "from hf_labels import cross_fit, find_label_issues\n"
-    + "probs = cross_fit({encoder}, data, label_column={label}, text_column={text}, l2=100.0)\n"
+    + "probs = cross_fit({encoder}, data, label_column={label}, text_column={text})\n"
     + "issues = find_label_issues(data, probs, {label})\n"
     + "cleaned = issues.apply(data, 'filter', {label})",
     "crowd_soft_labels": _LOAD
@@ -123,8 +127,13 @@ def treatments_for(problem: str, dataset: str, command: Mapping[str, str]) -> tu
 def _command(slug: str, dataset: str, given: Mapping[str, str]) -> str:
     text, label = given.get("text", "text"), given.get("label", "labels")
     encode = _LISTS if given.get("lists") else ""
-    if given.get("encode") and slug == "confident_learning":
-        encode += _ENCODE.format(label=repr(label))
+    hard = label
+    if slug == "confident_learning":
+        if given.get("encode"):
+            encode += _ENCODE.format(label=repr(label))
+        if given.get("derived"):
+            encode += _DERIVE.format(kind=repr(given["derived"]), label=repr(label))
+            hard = "labels"
     return _CODE.get(slug, "hf-labels card {slug}").format(
         slug=slug,
         encode=encode,
@@ -132,7 +141,7 @@ def _command(slug: str, dataset: str, given: Mapping[str, str]) -> str:
         shell=shlex.quote(dataset),
         split=repr(given.get("split", "train")),
         text=repr(text),
-        label=repr(label),
+        label=repr(hard),
         text_word=shlex.quote(text),
         label_word=shlex.quote(label),
         crowd=repr(given.get("crowd", "annotator_labels")),

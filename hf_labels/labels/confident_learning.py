@@ -50,6 +50,8 @@ class ConfidentLearning:
         pred_probs (array of shape `(N, K)`): Probabilities for rows that the model was not trained on, such as those
             of [`cross_fit`]. In-sample probabilities agree with the wrong labels and hide them.
         names (sequence of `str`, *optional*): Names of the classes.
+        held_out (`bool`, *optional*, defaults to `False`): The probabilities are known to be out-of-sample: no warning
+            when nearly all labels agree with them.
 
     Attributes:
         label_counts (`(K,)`): Rows per given label.
@@ -64,7 +66,7 @@ class ConfidentLearning:
         [False, False, False, False, True]
     """
 
-    def __init__(self, labels: Any, pred_probs: Any, names: Sequence[str] | None = None):
+    def __init__(self, labels: Any, pred_probs: Any, names: Sequence[str] | None = None, held_out: bool = False):
         self.labels, self.pred_probs = check_probs(labels, pred_probs)
         self.num_classes = self.pred_probs.shape[1]
         if names is not None and len(names) != self.num_classes:
@@ -73,7 +75,7 @@ class ConfidentLearning:
         self.label_counts = np.bincount(self.labels, minlength=self.num_classes)
         self._scan: Scan = scan(self.labels, self.pred_probs)
         self.thresholds = self._scan.thresholds
-        if len(self) >= 100 and self._scan.agrees.mean() > 0.999:
+        if not held_out and len(self) >= 100 and self._scan.agrees.mean() > 0.999:
             logger.warning(
                 "%.2f %% of the labels agree with `pred_probs`: are these rows those that the model was trained on? "
                 "Use probabilities of held-out folds, `cross_fit`.",

@@ -6,37 +6,13 @@ import json
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
+from doctor_toys import WORDS, Frozen, only, table, texts
 
 from hf_labels import catalog
 from hf_labels.doctor import examine
 from hf_labels.doctor.report import Finding
 from hf_labels.doctor.rows import near_pairs
 from hf_labels.doctor.treatments import TREATMENTS
-
-WORDS = {
-    "skin": "spots cream oily face acne pimples cheeks forehead scars gel".split(),
-    "sleep": "night tired awake bed dream pillow snore rest clock sheep".split(),
-    "money": "bank loan coins price wallet tax salary market shares rent".split(),
-}
-
-
-def texts(count, seed=0, names=tuple(WORDS)):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(len(names), size=count)
-    rows = [" ".join(rng.choice(WORDS[names[k]], 6)) + f" {rng.integers(10**9)}" for k in labels]
-    return rows, labels
-
-
-def table(count=300, seed=0, **columns):
-    rows, labels = texts(count, seed)
-    data = Dataset.from_dict({"text": rows, "labels": labels, **columns})
-    return data.cast_column("labels", ClassLabel(names=list(WORDS)))
-
-
-def only(report, words):
-    found = [finding for finding in report.findings if words in finding.title]
-    assert len(found) == 1, [finding.title for finding in report.findings]
-    return found[0]
 
 
 def test_healthy_data_needs_nothing():
@@ -220,7 +196,7 @@ def test_commands_of_treatments_run_as_they_stand(tmp_path, monkeypatch):
     from hf_labels.doctor.features import _tfidf
 
     module = importlib.import_module("hf_labels.trainers.cross_fit")
-    monkeypatch.setattr(module, "make_encoder", lambda *a, **k: _Frozen(_tfidf))
+    monkeypatch.setattr(module, "make_encoder", lambda *a, **k: Frozen(_tfidf))
     for slug in ("confident_learning", "crowd_soft_labels"):
         exec(compile(commands[slug], slug, "exec"), {})
     from hf_labels.cli.train import parse
@@ -247,21 +223,11 @@ def test_the_command_for_bags_runs_as_it_stands(tmp_path, monkeypatch):
     command = report.treatments(only(report, "2 bags"))[0].command
     from hf_labels.doctor.features import _tfidf
 
-    monkeypatch.setattr("hf_labels.data.encoders.make_encoder", lambda *a, **k: _Frozen(_tfidf))
+    monkeypatch.setattr("hf_labels.data.encoders.make_encoder", lambda *a, **k: Frozen(_tfidf))
     run: dict = {}
     exec(compile(command, "llp_bp", "exec"), run)
     right = (np.array(run["data"]["pseudo_label"][:]) == labels).mean()
     assert right > 0.8
-
-
-class _Frozen:
-    """An encoder of texts for the command of confident learning."""
-
-    def __init__(self, encode):
-        self.encode = lambda texts, batch_size=32: encode(list(texts))
-
-    def key(self):
-        return None
 
 
 def test_the_report_is_json_and_the_command_line_prints_it(tmp_path, capsys):

@@ -241,7 +241,7 @@ def _adaptive_error(confidence: np.ndarray, hit: np.ndarray, n_bins: int, mode: 
 
 
 def temperature_scaling(
-    logits: Any, labels: Any, min_temperature: float = 1e-2, max_temperature: float = 1e2
+    logits: Any, labels: Any, min_temperature: float = 1e-2, max_temperature: float = 1e2, warn: bool = True
 ) -> float:
     """Fits the temperature T that minimises the NLL of `softmax(logits / T)`. Fit on validation rows, never on test
     rows.
@@ -257,6 +257,7 @@ def temperature_scaling(
             there when every validation row is classified correctly.
         max_temperature (`float`, *optional*, defaults to `100.0`): Largest T; the optimum is there when the logits say
             nothing about the labels.
+        warn (`bool`, *optional*, defaults to `True`): Say so when the optimum is at a bound.
 
     Returns:
         `float`: T; above 1 the model was over-confident. Use as `calibration_scores(logits / T, labels,
@@ -287,7 +288,8 @@ def temperature_scaling(
     low, high = 1 / max_temperature, 1 / min_temperature
     if slope(low) >= 0 or slope(high) <= 0:
         bound = max_temperature if slope(low) >= 0 else min_temperature
-        logger.warning("The best temperature is at or beyond the bound %g; returning the bound.", bound)
+        if warn:
+            logger.warning("The best temperature is at or beyond the bound %g; returning the bound.", bound)
         return float(bound)
     return float(1 / brentq(slope, low, high, xtol=1e-12, rtol=1e-10))
 
