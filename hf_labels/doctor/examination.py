@@ -63,7 +63,7 @@ def examine(
     )
     seconds = {"reading": time.perf_counter() - start}
     features, others, encoded_by = None, None, ""
-    if embeddings:
+    if embeddings and patient.answers is None:
         start = time.perf_counter()
         features, encoded_by = features_of(patient, patient.data, encoder)
         if patient.evaluation is not None and encoded_by not in ("", "TF-IDF") and patient.image is None:
@@ -83,6 +83,8 @@ def examine(
         "encode": "yes" if patient.encoded else "",
         "lists": "yes" if patient.parsed else "",
     }
+    if patient.answers:
+        command["item"], command["worker"] = patient.answers
     if patient.derived:
         command["derived"] = patient.kinds[patient.derived]
     columns = {"text": patient.text, "label": patient.derived or patient.label, "crowd": patient.column_of("crowd")}
@@ -100,7 +102,8 @@ def _checks(
     yield lambda: labels.soft(patient)
     yield lambda: labels.annotators(patient)
     yield lambda: labels.bags(patient)
-    yield lambda: rows.duplicates(patient)
+    if patient.answers is None:  # else each input is there once per annotator
+        yield lambda: rows.duplicates(patient)
     if features is not None:
         yield lambda: rows.near_duplicates(patient, features, seed)
         yield lambda: noise.noise(patient, features, encoded_by, seed=seed)

@@ -183,14 +183,20 @@ def soft(patient: Patient) -> Iterator[Finding]:
 def annotators(patient: Patient) -> Iterator[Finding]:
     """Agreement of annotators and weak ones among them."""
     column = patient.column_of("crowd")
-    if column is None:
+    if column is None and patient.answers is None:
         return
     from hf_labels.labels.crowd import CrowdAnnotations
     from hf_labels.labels.crowd_soft_labels import aggregate_annotations
 
-    data = CrowdAnnotations.from_wide(patient.data, column)
+    if column is not None:
+        data = CrowdAnnotations.from_wide(patient.data, column)
+    else:
+        assert patient.answers is not None and patient.label is not None
+        data = CrowdAnnotations.from_long(_answered(patient), *patient.answers, patient.label)
+    if not len(data):
+        return
     found = aggregate_annotations(data, "ds", on_empty="uniform")
-    table = read_column(patient.data, column).matrix().astype(np.int64)
+    table = _by_item(data)
     table = table[(table >= 0).sum(1) >= 2]
     if len(table):
         yield _agreement(table, data.num_labels)
@@ -217,6 +223,27 @@ def annotators(patient: Patient) -> Iterator[Finding]:
         rows=tuple(rows[:100]),
         values={"weak": weak},
     )
+
+
+def _answered(patient: Patient) -> Any:
+    """Rows of items that somebody answered."""
+    assert patient.answers is not None
+    item = read_column(patient.data, patient.answers[0])
+    worker = read_column(patient.data, patient.answers[1])
+    ids = patient.hard
+    assert ids is not None
+    return patient.data.select(np.flatnonzero((ids >= 0) & ~item.null & ~worker.null))
+
+
+def _by_item(data: Any) -> np.ndarray:
+    """Answers `(T, most of an item)`, in no order of annotators, -1 behind the last."""
+    order = np.argsort(data.item, kind="stable")
+    item, label = data.item[order], data.label[order]
+    counts = np.bincount(item, minlength=data.num_items)
+    place = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = np.full((data.num_items, int(counts.max())), -1, dtype=np.int64)
+    table[item, place] = label
+    return table
 
 
 def _agreement(table: np.ndarray, classes: int, resamples: int = 200) -> Finding:

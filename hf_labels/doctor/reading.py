@@ -18,6 +18,8 @@ TEXTS = ("text", "sentence", "content", "document", "review", "question", "title
 LABELS = ("labels", "label", "class", "category", "target", "tags", "topics", "categories", "intent", "emotion")
 PROBS = ("pred_probs", "probs", "probabilities")
 BAGS = ("bag_proportion", "proportion", "proportions", "bag_count")
+WORKERS = ("worker", "annotator", "rater", "worker_id", "annotator_id", "rater_id")
+ITEMS = ("task", "item", "unit", "task_id", "item_id", "unit_id")
 EVALUATION = ("validation", "valid", "dev", "eval", "test")
 MAX_CLASSES = 10_000
 LOOKED_AT = 20_000  # rows in which columns that look like labels are searched
@@ -37,6 +39,7 @@ class Patient:
         label (`str`, *optional*): Column of hard or multi labels, which most checks are about.
         encoded (`bool`): It held names or numbers that are no ids. parsed (`bool`): Lists were read from texts.
         derived (`str`, *optional*): Column of soft labels or answers of annotators that `label` was made from.
+        answers (`tuple[str, str]`, *optional*): Columns of item and annotator, when a row is one answer.
         set_names (`tuple[str, ...]`): Names of multi labels that were written as sets of names.
     """
 
@@ -54,6 +57,7 @@ class Patient:
     encoded: bool = False
     parsed: bool = False
     derived: str | None = None
+    answers: tuple[str, str] | None = None
     set_names: tuple[str, ...] = ()
 
     def column_of(self, kind: str) -> str | None:
@@ -85,6 +89,8 @@ class Patient:
             way = "largest of" if kinds[self.derived] == "soft" else "majority of"
             kinds[self.label] = f"hard ({way} {self.derived})"
         found["labels"] = kinds or "none found"
+        if self.answers:
+            found["one answer per row"] = f"item in {self.answers[0]}, annotator in {self.answers[1]}"
         others = self.candidates()
         if others:
             found["also like labels"] = ", ".join(others)
@@ -92,7 +98,7 @@ class Patient:
 
     def candidates(self) -> list[str]:
         """Columns that are not used and hold few different values; `--label_column` takes one."""
-        used = {*self.kinds, self.text, self.probs, self.proportion, self.label}
+        used = {*self.kinds, self.text, self.probs, self.proportion, self.label, *(self.answers or ())}
         found = []
         for name, feature in self.data.features.items():
             if name in used or getattr(feature, "dtype", "") not in _DISCRETE:
@@ -152,6 +158,10 @@ def read_patient(
     found.label = _label_column(found, label_column)
     if found.label is None:
         _derive(found)
+    elif found.kinds[found.label] == "hard":
+        item = next((name for name in ITEMS if name in data.column_names), None)
+        worker = next((name for name in WORKERS if name in data.column_names), None)
+        found.answers = (item, worker) if item and worker and found.label not in (item, worker) else None
     others = {found.label, *found.kinds}
     found.text = text_column or _text_column(found.data, others)
     found.image = next((n for n, f in data.features.items() if isinstance(f, datasets.Image)), None)

@@ -49,6 +49,12 @@ _CODE: dict[str, str] = {
     + "from hf_labels import aggregate_annotations\n"
     + "found = aggregate_annotations(data, 'average', worker_column=None, label_column={crowd}, on_empty='uniform')\n"
     + "data = found.to_dataset(data)",
+    "crowd answers": _LOAD
+    + "from hf_labels import aggregate_annotations\n"
+    + "found = aggregate_annotations(\n"
+    + "    data, 'average', item_column={item}, worker_column={worker}, label_column={label}\n"
+    + ")\n"
+    + "data = found.to_dataset()  # a row per item",
     "llp_bp": _LOAD
     + "from hf_labels import llp_pseudo_labels\n"
     + "from hf_labels.data.encoders import make_encoder\n"
@@ -134,7 +140,8 @@ def _command(slug: str, dataset: str, given: Mapping[str, str]) -> str:
         if given.get("derived"):
             encode += _DERIVE.format(kind=repr(given["derived"]), label=repr(label))
             hard = "labels"
-    return _CODE.get(slug, "hf-labels card {slug}").format(
+    code = "crowd answers" if slug == "crowd_soft_labels" and given.get("worker") else slug
+    return _CODE.get(code, "hf-labels card {slug}").format(
         slug=slug,
         encode=encode,
         source=repr(dataset),
@@ -144,6 +151,8 @@ def _command(slug: str, dataset: str, given: Mapping[str, str]) -> str:
         label=repr(hard),
         text_word=shlex.quote(text),
         label_word=shlex.quote(label),
+        item=repr(given.get("item", "task")),
+        worker=repr(given.get("worker", "worker")),
         crowd=repr(given.get("crowd", "annotator_labels")),
         bag=repr(given.get("bag", "bag_id")),
         proportion=repr(given.get("proportion", "proportion")),

@@ -60,6 +60,26 @@ def test_a_crowd_is_examined_by_its_majority_and_the_command_for_it_runs(tmp_pat
     assert len(run["cleaned"]) < 150
 
 
+def test_a_table_with_an_answer_per_row_is_a_crowd(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=80)
+    skill = {"ann": 0.95, "bob": 0.9, "eve": 0.5, "joe": 0.9}
+    rows = [(i, who, int(t if rng.random() < p else 1 - t)) for i, t in enumerate(truth) for who, p in skill.items()]
+    rng.shuffle(rows)
+    path = tmp_path / "answers.csv"
+    lines = [f"{i},{who},{said},text {i}" for i, who, said in rows[:-9]]
+    path.write_text("task,worker,label,text\n" + "\n".join(lines) + "\n0,ann,,text 0")
+    report = examine(str(path))
+    assert report.facts["one answer per row"] == "item in task, annotator in worker"
+    assert only(report, "1 of 4 annotators").values["weak"] == ["eve"]
+    assert "uplicates" not in titles(report)  # an input is there once per annotator
+    kappa = only(report, "Fleiss kappa")
+    assert kappa.low < kappa.value < kappa.high
+    run: dict = {}
+    exec(compile(report.treatments(only(report, "1 of 4 annotators"))[0].command, "crowd", "exec"), run)
+    assert len(run["data"]) == 80 and (np.array(run["data"]["labels"][:]) == truth).mean() > 0.85
+
+
 def test_sets_of_names_are_multi_labels_with_the_same_columns_in_both_splits():
     train = Dataset.from_dict({"text": list("abc"), "tags": [["x", "y"], [], ["x"]]})
     test = Dataset.from_dict({"text": list("de"), "tags": [["z"], ["x"]]})
