@@ -1,5 +1,6 @@
 """`LatentLabelShiftTrainer`: a classifier of domains that count alike, and the classes that it gives away."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from hf_labels.labels.latent_label_shift_factors import NotIdentifiedError
 from hf_labels.labels.latent_label_shift_files import card_facts
 from hf_labels.models.latent_label_shift import LLSForClassification
 from hf_labels.trainers.base import LabelTrainer, LabelTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -137,7 +140,9 @@ class LatentLabelShiftTrainer(LabelTrainer):
         Args:
             num_classes (`int`): K.
             num_clusters (`int`, *optional*): m; 3 K by default.
-            datasets (sequence, *optional*): Rows to fit it on; training and evaluation data by default.
+            datasets (sequence, *optional*): Rows to fit it on. By default training and evaluation data, and the rank
+                is tested on the evaluation rows alone when they are of all domains: what the model has learned by
+                heart looks like classes on the others. A warning says when there are none.
             class_names (sequence of `str`, *optional*): Names of the classes.
             options: Of [`LatentLabelShift`].
 
@@ -151,6 +156,7 @@ class LatentLabelShiftTrainer(LabelTrainer):
         domains = self.num_classes() or 0
         if num_classes > domains:
             raise NotIdentifiedError(f"{num_classes} classes cannot be told apart by {domains} domains.")
+        own = datasets is None
         if datasets is None:
             held_out: Any = self.eval_dataset
             others = held_out.values() if isinstance(held_out, dict) else [held_out]
@@ -164,7 +170,19 @@ class LatentLabelShiftTrainer(LabelTrainer):
         counts = None if balanced else self._train_counts()
         names = None if self.train_dataset is None else names_of(self.train_dataset, self.args.domain_column)
         fit_names = names if names is not None and len(names) == domains else None
-        lls.fit(logits[known], ids[known], from_logits=True, train_counts=counts, domain_names=fit_names)
+        mask = None
+        if own and self.train_dataset is not None:
+            fresh = known & (np.arange(len(ids)) >= len(parts[0].label_ids))
+            if (np.bincount(ids[fresh], minlength=domains) > 0).all():
+                mask = fresh[known]
+            else:
+                logger.warning(
+                    "The rank is tested on rows that the model was trained on, and may find classes that are not "
+                    "there. Give the trainer an `eval_dataset` with rows of all %d domains.",
+                    domains,
+                )
+        facts: dict[str, Any] = {"train_counts": counts, "domain_names": fit_names, "held_out": mask}
+        lls.fit(logits[known], ids[known], from_logits=True, **facts)
         self.lls = lls
         if self.is_world_process_zero():
             lls.save_pretrained(self.args.output_dir or ".")

@@ -18,7 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from hf_labels.labels.latent_label_shift_checks import balanced, domain_distributions, domain_weights, why_weak
+from hf_labels.labels.latent_label_shift_checks import (
+    balanced,
+    domain_distributions,
+    domain_weights,
+    held_out_rows,
+    why_weak,
+)
 from hf_labels.labels.latent_label_shift_factors import (
     FACTORIZATIONS,
     SOLVERS,
@@ -116,6 +122,7 @@ class LatentLabelShift:
         from_logits: bool = False,
         train_counts: Any = None,
         domain_names: Sequence[str] | None = None,
+        held_out: Any = None,
     ) -> LatentLabelShift:
         """Find the clusters, their classes and the mixtures. Replaces an earlier fit.
 
@@ -128,6 +135,8 @@ class LatentLabelShift:
             train_counts (array of shape `(r,)`, *optional*): Rows of each domain that the classifier was trained on,
                 when they differ and did not get weights: its probabilities are divided by them, here and from now on.
             domain_names (sequence of `str`, *optional*): Names of the r domains.
+            held_out (bool array of shape `(N,)`, *optional*): Rows that the classifier was not trained on: the rank is
+                tested on them alone. What a classifier has learned by heart looks like classes on the others.
 
         Returns:
             `self`
@@ -155,8 +164,12 @@ class LatentLabelShift:
         weights = domain_weights(train_counts, width)
         ids = self._domain_ids(domains, len(probs), width, unseen=False)
         cluster, centres = self._discretize(balanced(probs, weights))
-        matrix = cluster_domain_matrix(cluster, ids, len(centres), width)
-        left, right, report = self._factorize(matrix, np.bincount(ids, minlength=width))
+        matrix, tested = cluster_domain_matrix(cluster, ids, len(centres), width), None
+        if held_out is not None:
+            kept = held_out_rows(held_out, ids, width)
+            tested = cluster_domain_matrix(cluster[kept], ids[kept], len(centres), width)
+            ids = ids[kept]
+        left, right, report = self._factorize(matrix, np.bincount(ids, minlength=width), tested)
         self.from_logits, self.domain_weights, self.cluster_centres = from_logits, weights, centres
         self.domain_names = None if domain_names is None else tuple(map(str, domain_names))
         self._clusters, self._mixtures, self.report = left, right, report
@@ -202,11 +215,13 @@ class LatentLabelShift:
             )
         return cluster, model.cluster_centers_[used].astype(np.float64)
 
-    def _factorize(self, matrix: np.ndarray, counts: Any) -> tuple[np.ndarray, np.ndarray, Identification]:
+    def _factorize(
+        self, matrix: np.ndarray, counts: Any, tested: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, Identification]:
         left, right, residual = factorize(
             matrix, self.num_classes, self.restarts, self.seed, method=self.factorization
         )
-        report = identification(matrix, right, residual, counts, seed=self.seed)
+        report = identification(matrix if tested is None else tested, right, residual, counts, seed=self.seed)
         if self.check == "ignore":
             return left, right, report
         if not report.full_rank:

@@ -36,6 +36,23 @@ def domain_weights(train_counts: Any, width: int) -> np.ndarray | None:
     return counts.mean() / counts
 
 
+def held_out_rows(held_out: Any, domains: np.ndarray, width: int) -> np.ndarray:
+    """Row numbers of the held-out rows, checked.
+
+    Raises:
+        ValueError: If the mask has another length, or leaves a domain without a row.
+    """
+    mask = to_numpy(held_out, "held_out")
+    if mask.shape != domains.shape or mask.dtype != bool:
+        raise ValueError(f"`held_out` must be {len(domains)} booleans, got {mask.dtype} of shape {mask.shape}.")
+    missing = np.flatnonzero(np.bincount(domains[mask], minlength=width) == 0)
+    if len(missing):
+        raise ValueError(
+            f"No held-out row is of domain {missing[0]}. Hold rows of all domains back, or leave `held_out` out."
+        )
+    return np.flatnonzero(mask)
+
+
 def balanced(probs: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Rows of probabilities, weighted and scaled to sum 1 again."""
     return probs if weights is None else scaled(probs * weights)

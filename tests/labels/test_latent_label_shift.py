@@ -116,6 +116,23 @@ def test_mixtures_of_too_low_rank_are_refused(caplog):
         LatentLabelShift(3).fit_matrix(np.eye(4)[:, :3] @ poor)
 
 
+def test_the_rank_is_tested_on_held_out_rows():
+    probs, domains, _ = draw(800, seed=4)
+    held = np.arange(800) >= 400
+    lls = LatentLabelShift(3, 9).fit(probs, domains, held_out=held)
+    whole = LatentLabelShift(3, 9).fit(probs, domains)
+    np.testing.assert_array_equal(lls.class_prior, whole.class_prior)  # the fit is on all rows
+    assert lls.report.noise_level > whole.report.noise_level  # of half as many
+    by_heart = np.where(held[:, None], 0.25, 0.9 * np.eye(4)[domains] + 0.025)
+    assert LatentLabelShift(2, 4).fit(by_heart, domains).report.full_rank
+    with pytest.raises(NotIdentifiedError, match="do not show 2 classes"):
+        LatentLabelShift(2, 5).fit(by_heart, domains, held_out=held)
+    with pytest.raises(ValueError, match="No held-out row is of domain 1"):
+        LatentLabelShift(3, 9).fit(probs, domains, held_out=domains != 1)
+    with pytest.raises(ValueError, match="`held_out` must be 800 booleans, got int64"):
+        LatentLabelShift(3, 9).fit(probs, domains, held_out=np.flatnonzero(held))
+
+
 def test_nearly_dependent_mixtures_are_warned_about(caplog):
     near = np.array([[0.5, 0.5002, 0.5], [0.5, 0.4998, 0.5]])
     LatentLabelShift(2).fit_matrix(np.array([[1.0, 0], [0, 1]]) @ near)

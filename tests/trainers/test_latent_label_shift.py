@@ -73,6 +73,23 @@ def test_classes_are_found_in_one_call_and_saved(tmp_path):
         one.find_classes(3, 2)
 
 
+def test_what_was_learned_by_heart_is_no_class(tmp_path, caplog):
+    data = images(240, seed=5)
+    shuffled = np.random.default_rng(0).permutation(data["domain"][:]).tolist()
+    data = data.remove_columns("domain").add_column("domain", shuffled)
+    parts = data.select(range(160)), data.select(range(160, 240))
+    options = {"num_train_epochs": 60, "learning_rate": 1e-2, "per_device_train_batch_size": 16}
+    alone = trainer(tmp_path / "a", parts[0], **options)
+    alone.train()
+    alone.eval_dataset = None
+    with caplog.at_level("WARNING"):
+        alone.find_classes(2, 4)  # its own training rows show classes that are not there
+    assert "`eval_dataset` with rows of all 4 domains" in caplog.text and alone.lls.report.rank_p_value <= 0.05
+    alone.eval_dataset = parts[1]
+    with pytest.raises(NotIdentifiedError, match="do not show 2 classes"):
+        alone.find_classes(2, 4)
+
+
 def test_classes_of_an_unbalanced_training_get_the_counts(tmp_path):
     data = rows_of(images(400), [100, 20, 60, 40])
     one = trainer(tmp_path, data, balance_domains=False, max_steps=2)
