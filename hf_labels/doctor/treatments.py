@@ -141,7 +141,7 @@ def _command(slug: str, dataset: str, given: Mapping[str, str]) -> str:
             encode += _DERIVE.format(kind=repr(given["derived"]), label=repr(label))
             hard = "labels"
     code = "crowd answers" if slug == "crowd_soft_labels" and given.get("worker") else slug
-    return _CODE.get(code, "hf-labels card {slug}").format(
+    found = _CODE.get(code, "hf-labels card {slug}").format(
         slug=slug,
         encode=encode,
         source=repr(dataset),
@@ -159,3 +159,10 @@ def _command(slug: str, dataset: str, given: Mapping[str, str]) -> str:
         model=MODEL,
         encoder=repr(ENCODER),
     )
+    if slug == "crowd_soft_labels" and given.get("crowd") and given.get("text"):
+        words = ["hf-labels", "train", slug, "--dataset", dataset, "--model", MODEL, "--text_column", text]
+        words += ["--label_column", given["crowd"], "--output_dir", f"out/{slug}"]
+        line = shlex.join(words)
+        if line.isprintable():  # a line break in the name of a column would end the comment
+            found += f"\n# or, to train on it: {line}"
+    return found

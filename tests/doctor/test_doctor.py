@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -200,12 +201,15 @@ def test_commands_of_treatments_run_as_they_stand(tmp_path, monkeypatch):
     for slug in ("confident_learning", "crowd_soft_labels"):
         exec(compile(commands[slug], slug, "exec"), {})
     from hf_labels.cli.train import parse
+    from hf_labels.trainers.crowd_soft_labels import CrowdLabelTrainingArguments
+
+    line = commands["crowd_soft_labels"].rpartition("# or, to train on it: ")[2]
+    script, _ = parse(shlex.split(line)[3:], CrowdLabelTrainingArguments, "hf-labels train crowd_soft_labels")
+    assert (script.dataset, script.text_column, script.label_column) == (str(path), "text", "annotator_labels")
     from hf_labels.trainers.crosstune import CrossTuneTrainingArguments
 
     report = examine(Dataset.from_dict({"text": rows[:30], "labels": labels[:30]}), embeddings=False)
     command = next(t.command for one in report.findings for t in report.treatments(one) if t.slug == "crosstune")
-    import shlex
-
     words = shlex.split(command)
     assert words[:3] == ["hf-labels", "train", "crosstune"]
     script, _ = parse(words[3:], CrossTuneTrainingArguments, "hf-labels train crosstune")

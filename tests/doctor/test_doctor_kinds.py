@@ -140,3 +140,15 @@ def test_no_errors_found_is_not_no_errors_at_all(caplog):
 def test_too_many_classes_are_not_searched_for_noise(monkeypatch):
     monkeypatch.setattr("hf_labels.doctor.noise.CELLS", 100)
     assert "Too many classes (3) for 60 rows" in titles(examine(table(60), encoder="tfidf"))
+
+
+def test_names_of_columns_never_become_code():
+    from hf_labels.doctor.treatments import treatments_for
+
+    evil = "a\nraise SystemExit('run')\n'"
+    for problem in ("crowd", "noise", "bags"):
+        given = {"text": evil, "label": evil, "crowd": evil, "bag": evil, "proportion": evil}
+        for treatment in treatments_for(problem, evil, given):
+            if treatment.command.startswith("from "):
+                tree = compile(treatment.command, "command", "exec")
+                assert "SystemExit" not in tree.co_names
