@@ -90,7 +90,7 @@ def dataset(x: np.ndarray) -> Any:
 
 
 def bags_of(part: tuple[np.ndarray, np.ndarray, np.ndarray], targets: Any = None) -> Any:
-    from hf_labels.trainers.llp_bp import bag_dataset
+    from hf_labels.data.llp_bp import bag_dataset
 
     x, y, bag = part
     return bag_dataset(dataset(x), bag, np.bincount(bag, weights=y), targets)
@@ -207,7 +207,8 @@ def choose_task(task: tuple[str, int, str | None]) -> tuple[float, dict[str, flo
 
 
 def full() -> None:
-    """Images in bags of 512, with a pre-trained encoder that is tuned."""
+    """Images in bags of 512, with a pre-trained encoder that is tuned; a bag needs about 40 GB of GPU memory."""
+    import torch
     from datasets import load_dataset
     from transformers import AutoImageProcessor
 
@@ -217,11 +218,12 @@ def full() -> None:
     encoder = "microsoft/resnet-18"
     processor = AutoImageProcessor.from_pretrained(encoder)
     data = load_dataset("uoft-cs/cifar10", split="train").shuffle(seed=0)
-    data = data.map(lambda row: {"pixel_values": processor(row["img"])["pixel_values"][0]})
     vehicle = np.isin(data["label"][:], (0, 1, 8, 9)).astype(int)
     bag = np.arange(len(data)) // 512
     data = data.add_column("bag_id", bag)
-    _, first = predict_instances(AutoModelWithBagHead.from_backbone(encoder), data)
+    data = data.with_transform(lambda rows: dict(processor(images=rows["img"], return_tensors="np")))
+    start = AutoModelWithBagHead.from_backbone(encoder).to("cuda" if torch.cuda.is_available() else "cpu")
+    _, first = predict_instances(start, data, batch_size=256)
     args = LLPTrainingArguments("out", per_device_train_batch_size=1, num_train_epochs=20, learning_rate=1e-4)
     boot = LLPBootstrapper(lambda: AutoModelWithBagHead.from_backbone(encoder), args, length_scale="median")
     model = boot.fit(data, "bag_id", np.bincount(bag, weights=vehicle), embeddings=first)

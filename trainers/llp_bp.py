@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as _bce
 
 from hf_labels.data.encoders import make_encoder
 from hf_labels.data.features import FeatureCache
+from hf_labels.data.llp_bp import INPUTS, BagCollator, bag_dataset, input_names, read_inputs
 from hf_labels.labels.columns import read_column, require_columns
-from hf_labels.labels.llp_bp import bag_proportions, llp_pseudo_labels, read_bags
+from hf_labels.labels.llp_bp import bag_proportions, llp_pseudo_labels
 from hf_labels.losses.llp_bp import bag_means, probability_bce
 from hf_labels.models.llp_bp import AutoModelWithBagHead
 from hf_labels.trainers.base import LabelTrainer, LabelTrainingArguments
@@ -30,73 +30,6 @@ _FIXED = (
     "per_device_train_batch_size",
 )  # fmt: skip
 CONFIG_FILE = "llp_config.json"
-_INPUTS = ("features", "input_ids", "attention_mask", "token_type_ids", "pixel_values")
-
-
-def bag_dataset(dataset: Any, bag_ids: Any, bag_counts: Mapping[Any, float] | Any, targets: Any = None) -> Any:
-    """One row per bag, so that a batch holds whole bags.
-
-    Args:
-        dataset (`datasets.Dataset`): Instances with `features` (numbers), `input_ids` (and masks) or `pixel_values`.
-        bag_ids (`(N,)`), bag_counts: As in [`~hf_labels.labels.llp_bp.llp_pseudo_labels`]; rows in no bag are left
-            out.
-        targets (`(N,)`, *optional*): Pseudo-labels, 0 or 1 or between.
-
-    Returns:
-        `datasets.Dataset` with the inputs as lists of rows, `target` (lists), `proportion` and `index` (lists of the
-        rows in `dataset`).
-
-    Raises:
-        KeyError: If there is no column of inputs. ValueError: As in [`~hf_labels.labels.llp_bp.read_bags`].
-    """
-    import datasets
-
-    columns = [name for name in _INPUTS if name in dataset.column_names]
-    if not columns:
-        require_columns(dataset, ["features"])
-    bag, counts, _ = read_bags(bag_ids, bag_counts)
-    members = _members(bag, len(counts))
-    inputs = {name: dataset[name][:] for name in columns}
-    found: dict[str, list[Any]] = {
-        name: [[values[i] for i in rows] for rows in members] for name, values in inputs.items()
-    }
-    if targets is not None:
-        soft = np.asarray(targets, dtype=np.float64)
-        found["target"] = [soft[rows].tolist() for rows in members]
-    found["proportion"] = [float(c) / max(len(rows), 1) for c, rows in zip(counts, members, strict=True)]
-    found["index"] = [rows.tolist() for rows in members]
-    return datasets.Dataset.from_dict(found)
-
-
-def _members(bag: np.ndarray, count: int) -> list[np.ndarray]:
-    """Rows of each bag, in their order; -1 is no bag."""
-    order = np.argsort(bag, kind="stable")
-    order = order[np.searchsorted(bag[order], 0) :]
-    return np.split(order, np.cumsum(np.bincount(bag[order], minlength=count))[:-1])
-
-
-class BagCollator:
-    """Batches of bags: the rows of all of them in one tensor, and the bag of each. Texts get an `attention_mask`."""
-
-    def __call__(self, bags: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        name = next(one for one in _INPUTS if one in bags[0])
-        sizes = [len(bag[name]) for bag in bags]
-        batch: dict[str, Tensor] = {}
-        for column in (one for one in _INPUTS if one in bags[0]):
-            rows = [row for bag in bags for row in bag[column]]
-            if column in ("features", "pixel_values"):
-                batch[column] = torch.tensor(np.asarray(rows, dtype=np.float32))
-            else:
-                width = max(len(row) for row in rows)
-                batch[column] = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
-        if "input_ids" in bags[0] and "attention_mask" not in bags[0]:
-            lengths = torch.tensor([len(row) for bag in bags for row in bag["input_ids"]])
-            batch["attention_mask"] = (torch.arange(batch["input_ids"].shape[1]) < lengths[:, None]).long()
-        batch["bag"] = torch.repeat_interleave(torch.arange(len(bags)), torch.tensor(sizes))
-        if "target" in bags[0]:
-            batch["target"] = torch.tensor([value for bag in bags for value in bag["target"]], dtype=torch.float32)
-        batch["proportion"] = torch.tensor([float(bag["proportion"]) for bag in bags])
-        return batch
 
 
 @dataclass
@@ -149,7 +82,7 @@ class LLPTrainer(LabelTrainer):
     _slug = "llp_bp"
     _min_classes = 1
     _required_columns = ("proportion",)
-    _extra_columns = ("target",)
+    _extra_columns = ("target", "index")
 
     def __init__(self, model: Any = None, args: Any = None, data_collator: Any = None, *rest: Any, **kwargs: Any):
         args = LLPTrainingArguments("out") if args is None else args
@@ -169,7 +102,7 @@ class LLPTrainer(LabelTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         proportions, bag = inputs["proportion"], inputs["bag"]
-        given = {name: inputs[name] for name in _INPUTS if name in inputs}
+        given = {name: inputs[name] for name in INPUTS if name in inputs}
         outputs = model(**given, bag=bag, num_bags=len(proportions))
         odds = outputs.logits.float() @ outputs.logits.new_tensor([-1.0, 1.0], dtype=torch.float32)
         probs = odds.sigmoid()
@@ -206,13 +139,12 @@ def predict_instances(model: Any, dataset: Any, batch_size: int = 1024) -> tuple
     """
     was = model.training
     model.eval()
-    names = [name for name in _INPUTS if name in dataset.column_names]
+    names = input_names(dataset)
     probs, embeddings = [], []
     for start in range(0, len(dataset), batch_size):
         part = dataset.select(range(start, min(start + batch_size, len(dataset))))
-        rows = {name: part[name][:] for name in names}
-        batch = BagCollator()([{**rows, "proportion": 0.0}])
-        outputs = model(**{name: batch[name].to(model.device) for name in names})
+        batch = BagCollator()([{**read_inputs(part, names), "proportion": 0.0}])
+        outputs = model(**{name: batch[name].to(model.device) for name in INPUTS if name in batch})
         probs.append(outputs.logits.float().softmax(-1)[:, 1].cpu().numpy())
         embeddings.append(outputs.embeddings.float().cpu().numpy())
     model.train(was)
@@ -323,7 +255,7 @@ class LLPBootstrapper:
             return model.eval(), {"train_loss": float(done.training_loss), "positive_share": positive}
 
         def load(place: Any) -> Any:
-            return AutoModelWithBagHead.from_pretrained(Path(place.folder) / "model").eval()
+            return AutoModelWithBagHead.from_pretrained(Path(place.folder) / "model").to(self.args.device).eval()
 
         plan = {"soft_targets": self.soft_targets, "rows": len(dataset), **self.settings()}
         self.result = fit_rounds(estimate, train, self.rounds, folder, load=load, settings=plan)

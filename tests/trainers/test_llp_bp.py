@@ -8,16 +8,10 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
+from hf_labels.data.llp_bp import BagCollator, bag_dataset
 from hf_labels.labels.llp_bp import bag_proportions
 from hf_labels.models.llp_bp import AutoModelWithBagHead, BagHeadConfig
-from hf_labels.trainers.llp_bp import (
-    BagCollator,
-    LLPBootstrapper,
-    LLPTrainer,
-    LLPTrainingArguments,
-    bag_dataset,
-    predict_instances,
-)
+from hf_labels.trainers.llp_bp import LLPBootstrapper, LLPTrainer, LLPTrainingArguments, predict_instances
 
 
 def toy(bags=16, size=8, seed=0):
@@ -136,6 +130,35 @@ def test_a_round_that_was_cut_off_goes_on_from_its_checkpoint(tmp_path):
     assert starts == [4]
     whole = LLPBootstrapper(new, args(tmp_path / "whole", **settings), **options).fit(data, "bag_id", counts)
     np.testing.assert_allclose(predict_instances(resumed, data)[0], predict_instances(whole, data)[0], atol=1e-5)
+
+
+def test_images_are_read_when_their_bag_is_asked_for(tmp_path):
+    from transformers import ResNetConfig, ResNetModel
+
+    asked = []
+
+    def pixels(rows):
+        asked.append(len(rows["number"]))
+        return {"pixel_values": [np.full((3, 8, 8), n, dtype=np.float32) for n in rows["number"]]}
+
+    stored = Dataset.from_dict({"number": list(range(12)), "bag_id": [i // 4 for i in range(12)]})
+    data = stored.with_transform(pixels)
+    bags = bag_dataset(data, stored["bag_id"][:], [1, 2, 3], np.arange(12) % 2)
+    asked.clear()
+    batch = BagCollator()([bags[2], bags[0]])
+    assert asked == [4, 4]  # and no other
+    assert batch["pixel_values"][:, 0, 0, 0].tolist() == [8, 9, 10, 11, 0, 1, 2, 3]
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")
+
+    def learner():
+        torch.manual_seed(0)
+        return AutoModelWithBagHead.from_backbone(ResNetModel(config))
+
+    vectors = predict_instances(learner(), data, batch_size=5)[1]
+    assert vectors.shape == (12, 8)
+    boot = LLPBootstrapper(learner, args(tmp_path, num_train_epochs=1), rounds=2, k=3, lambda_s=1.0)
+    model = boot.fit(data, bag_counts=[1, 2, 3], embeddings=vectors)
+    assert predict_instances(model, data)[0].shape == (12,)
 
 
 def test_soft_targets_and_proportions_are_taken_too(tmp_path):

@@ -10,9 +10,10 @@ from checks import check, main
 from datasets import Dataset
 from huggingface_hub import HfApi, ModelCard
 
+from hf_labels.data.llp_bp import bag_dataset
 from hf_labels.labels.llp_bp import llp_pseudo_labels
 from hf_labels.models.llp_bp import AutoModelWithBagHead, BagHeadConfig
-from hf_labels.trainers.llp_bp import LLPTrainer, LLPTrainingArguments, bag_dataset, predict_instances
+from hf_labels.trainers.llp_bp import LLPTrainer, LLPTrainingArguments, predict_instances
 
 SHARED = Path(os.environ["LOOPBACK_SHARED"])
 RNG = np.random.default_rng(0)

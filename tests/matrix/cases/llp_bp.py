@@ -4,8 +4,9 @@ import datasets
 import numpy as np
 from matrix_case import MatrixCase
 
+from hf_labels.data.llp_bp import bag_dataset
 from hf_labels.models.llp_bp import AutoModelWithBagHead, BagHeadConfig
-from hf_labels.trainers.llp_bp import LLPTrainer, LLPTrainingArguments, bag_dataset
+from hf_labels.trainers.llp_bp import LLPTrainer, LLPTrainingArguments
 
 
 def _model(folder):
