@@ -217,6 +217,7 @@ def quiet() -> None:
 
 def full() -> None:
     """The paper's scale: CIFAR-10 in 20 domains, Dirichlet(3 / 10)."""
+    import torch
     from datasets import load_dataset
     from transformers import (
         AutoImageProcessor,
@@ -253,7 +254,7 @@ def full() -> None:
         save_strategy="best",
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
-        bf16=True,
+        bf16=torch.cuda.is_available(),
     )
     trainer = LatentLabelShiftTrainer(model, arguments, train_dataset=parts["train"], eval_dataset=parts["test"])
     trainer.add_callback(EarlyStoppingCallback(4))

@@ -255,7 +255,8 @@ class LLPBootstrapper:
             return model.eval(), {"train_loss": float(done.training_loss), "positive_share": positive}
 
         def load(place: Any) -> Any:
-            return AutoModelWithBagHead.from_pretrained(Path(place.folder) / "model").to(self.args.device).eval()
+            model: Any = AutoModelWithBagHead.from_pretrained(Path(place.folder) / "model")
+            return model.to(self.args.device).eval()
 
         plan = {"soft_targets": self.soft_targets, "rows": len(dataset), **self.settings()}
         self.result = fit_rounds(estimate, train, self.rounds, folder, load=load, settings=plan)
