@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hf_labels.doctor import labels, noise, rows
+from hf_labels.doctor import bags, labels, noise, rows
 from hf_labels.doctor.features import features_of
 from hf_labels.doctor.reading import Patient, read_patient
 from hf_labels.doctor.report import LEVELS, DoctorReport, Finding
@@ -49,8 +49,10 @@ def examine(
     Raises:
         KeyError, ValueError, OSError: If the data cannot be read, or a column is missing; says which.
 
-    Intervals are 95 %: exact for shares (Clopper-Pearson), by bootstrap for the others.
+    Intervals are 95 %: exact for shares (Clopper-Pearson), by resamples for the others (`doctor/intervals.py`).
     """
+    if seed < 0:
+        raise ValueError(f"`seed` must be 0 or more, got {seed}.")
     start = time.perf_counter()
     patient = read_patient(
         source,
@@ -65,12 +67,14 @@ def examine(
     features, others, encoded_by = None, None, ""
     if embeddings and patient.answers is None:
         start = time.perf_counter()
-        features, encoded_by = features_of(patient, patient.data, encoder)
-        if patient.evaluation is not None and encoded_by not in ("", "TF-IDF") and patient.image is None:
-            others, _ = features_of(patient, patient.evaluation, encoder)
+        parts = [patient.data]
+        if patient.evaluation is not None and patient.text in patient.evaluation.column_names:
+            parts.append(patient.evaluation)
+        found, encoded_by = features_of(patient, parts, encoder)
+        features, others = (*found, None, None)[:2]
         seconds["encoder"] = time.perf_counter() - start
     start = time.perf_counter()
-    findings: list[Finding] = []
+    findings: list[Finding] = list(patient.notes)
     for check in _checks(patient, features, others, encoded_by, seed):
         findings += check()
     seconds["checks"] = time.perf_counter() - start
@@ -78,19 +82,32 @@ def examine(
     facts = patient.facts()
     if encoded_by:
         facts["features"] = encoded_by
-    command = {
-        "split": patient.split,
-        "encode": "yes" if patient.encoded else "",
-        "lists": "yes" if patient.parsed else "",
-    }
+    return DoctorReport(patient.source, facts, tuple(findings), command_of(patient), seconds)
+
+
+def command_of(patient: Patient) -> dict[str, str]:
+    """What the commands of the treatments need to know."""
+    command = {"split": patient.split, "config": patient.config or "", **dict.fromkeys(patient.steps, "yes")}
     if patient.answers:
         command["item"], command["worker"] = patient.answers
+    labels, soft = patient.hard, patient.derived and patient.kinds[patient.derived] == "soft"
+    if labels is not None and not soft and (labels < 0).any():
+        command["missing"] = "yes"
+    if patient.text and not all(patient.data[patient.text][:]):
+        command["no text"] = "yes"
+    bag = patient.column_of("bag")
+    if bag and bags.has_outside(patient, bag):
+        command["no bag"] = "yes"
+    if patient.image and not patient.text:
+        command["image"] = patient.image
     if patient.derived:
         command["derived"] = patient.kinds[patient.derived]
+        command["target"] = patient.label or ""
+    elif patient.label:
+        command["kind"] = patient.kinds[patient.label]
     columns = {"text": patient.text, "label": patient.derived or patient.label, "crowd": patient.column_of("crowd")}
     columns |= {"bag": patient.column_of("bag"), "proportion": patient.proportion}
-    command |= {name: column for name, column in columns.items() if column}
-    return DoctorReport(patient.source, facts, tuple(findings), command, seconds)
+    return {name: value for name, value in (command | columns).items() if value}
 
 
 def _checks(
@@ -100,13 +117,14 @@ def _checks(
     if patient.label is not None:
         yield lambda: labels.balance(patient)
     yield lambda: labels.soft(patient)
-    yield lambda: labels.annotators(patient)
-    yield lambda: labels.bags(patient)
+    yield lambda: labels.annotators(patient, seed)
+    yield lambda: bags.bags(patient)
     if patient.answers is None:  # else each input is there once per annotator
         yield lambda: rows.duplicates(patient)
     if features is not None:
         yield lambda: rows.near_duplicates(patient, features, seed)
         yield lambda: noise.noise(patient, features, encoded_by, seed=seed)
     yield lambda: rows.leakage(patient, features, others, seed)
+    yield lambda: rows.unknown_classes(patient)
     yield lambda: rows.shift(patient, seed=seed)
     yield lambda: noise.calibration(patient, seed=seed)

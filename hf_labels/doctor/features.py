@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,25 @@ logger = logging.getLogger(__name__)
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def features_of(patient: Patient, data: Any, encoder: Any = None) -> tuple[np.ndarray | None, str]:
-    """Unit features `(N, d)`, float32, and what made them; None without an input.
+def features_of(patient: Patient, parts: Sequence[Any], encoder: Any = None) -> tuple[list[np.ndarray], str]:
+    """Unit features `(N, d)`, float32, of each part, and what made them; no features without an input.
 
     Args:
-        patient, data: Whose rows.
+        patient: Whose input. parts (sequence of `datasets.Dataset`): All of them have it.
         encoder (*optional*): As in [`~hf_labels.data.encoders.make_encoder`] for texts; `"tfidf"` for none. By default
             MiniLM from its package or the Hub, and where neither can be had, TF-IDF. Images become thumbnails unless a
             function from images to vectors is given.
     """
     if patient.text is not None:
-        texts = ["" if cell is None else str(cell) for cell in data[patient.text][:]]
-        return _of_texts(texts, encoder)
-    if patient.image is not None:
-        return _of_images(data, patient.image, encoder)
-    return None, ""
+        texts = ["" if cell is None else str(cell) for part in parts for cell in part[patient.text][:]]
+        found, name = _of_texts(texts, encoder)
+    elif patient.image is not None:
+        images = [_of_images(part, patient.image, encoder) for part in parts]
+        found, name = np.concatenate([one for one, _ in images]), images[0][1]
+        found = _unit(found if callable(encoder) else found - found.mean(0))
+    else:
+        return [], ""
+    return np.split(found, np.cumsum([len(part) for part in parts])[:-1]), name
 
 
 def _of_texts(texts: list[str], encoder: Any) -> tuple[np.ndarray, str]:
@@ -64,21 +69,26 @@ def _tfidf(texts: list[str]) -> np.ndarray:
     except ValueError:  # no word at all
         return np.zeros((len(texts), 1), np.float32)
     size = min(128, min(table.shape) - 1)
-    dense = TruncatedSVD(size, random_state=0).fit_transform(table) if size >= 2 else table.toarray()
-    return _unit(np.asarray(dense, dtype=np.float32))
+    dense = TruncatedSVD(size, random_state=0) if size >= 2 else None
+    with np.errstate(invalid="ignore", divide="ignore"):  # equal texts have no variance to explain
+        return _unit(np.asarray(table.toarray() if dense is None else dense.fit_transform(table), dtype=np.float32))
 
 
 def _of_images(data: Any, column: str, encoder: Any) -> tuple[np.ndarray, str]:
     if callable(encoder):
         found = [np.asarray(encoder([row[column] for row in part])) for part in _batches(data)]
-        return _unit(np.concatenate(found).astype(np.float32)), getattr(encoder, "__name__", "given function")
+        return np.concatenate(found).astype(np.float32), getattr(encoder, "__name__", "given function")
+    return thumbnails(data, column), "thumbnails of 16 x 16 pixels"
+
+
+def thumbnails(data: Any, column: str = "image") -> np.ndarray:
+    """Images as 16 x 16 pixels `(N, 768)` in [0, 1], float32: features for a first look."""
     rows = [
         np.asarray(row[column].convert("RGB").resize((16, 16)), dtype=np.float32).ravel()
         for part in _batches(data)
         for row in part
     ]
-    table = np.stack(rows) / 255
-    return _unit(table - table.mean(0)), "thumbnails of 16 x 16 pixels"
+    return np.stack(rows) / 255
 
 
 def _batches(data: Any, size: int = 256) -> Any:

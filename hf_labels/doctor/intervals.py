@@ -79,6 +79,38 @@ def gap_interval(
     return value, low, max(high, mean - right[0], right[1] - mean)
 
 
+def kappa_interval(
+    table: np.ndarray, classes: int, resamples: int, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """Fleiss' kappa of items with two answers at least, its interval by resampled items, and how often two agree.
+
+    Args:
+        table (`(n, R)` ids): -1 = no answer.
+    """
+    there = table >= 0
+    items, _ = np.nonzero(there)
+    counts = np.zeros((len(table), classes))
+    np.add.at(counts, (items, table[there]), 1)
+    raters = counts.sum(1)
+    agree = ((counts**2).sum(1) - raters) / (raters * (raters - 1))
+
+    def kappa(times: np.ndarray) -> float:
+        shares = times @ counts
+        chance = float(((shares / shares.sum()) ** 2).sum())
+        return float("nan") if chance >= 1 else (float(times @ agree) / len(table) - chance) / (1 - chance)
+
+    value, pairs = kappa(np.ones(len(table))), float(agree.mean())
+    draws = [
+        kappa(np.bincount(rng.integers(len(table), size=len(table)), minlength=len(table))) for _ in range(resamples)
+    ]
+    draws = [one for one in draws if np.isfinite(one)] or [value]
+    low, high = (float(end) for end in np.quantile(draws, [0.025, 0.975]))
+    if pairs == 1 and np.isfinite(value):  # resamples of no disagreement know none
+        shares = counts.sum(0) / counts.sum()
+        low = 1 - (1 - clopper_pearson(len(table), len(table))[0]) / (1 - float((shares**2).sum()))
+    return value, min(low, value), max(high, value), pairs
+
+
 def _ends(value: float, draws: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
     low, high = value - np.quantile(errors, 0.975), np.quantile(draws, 0.975)
     return max(0.0, float(low)), max(value, float(high))

@@ -9,27 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from hf_labels.doctor.reading import Patient, are_distributions
+from hf_labels.doctor.columns import are_distributions, is_readable, masked, table_of, told
+from hf_labels.doctor.intervals import kappa_interval, percent, ratio_interval, share, shown
+from hf_labels.doctor.reading import Patient
 from hf_labels.doctor.report import Finding
 from hf_labels.labels.columns import read_column
-from hf_labels.metrics.functional import clopper_pearson, fleiss_kappa, pairwise_agreement
 
 FEW, TAIL = 20, 0.1  # rows of a small class; share of the largest class that makes a class part of the tail
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f} %" if value >= 0.001 or value == 0 else f"{100 * value:.2g} %"
-
-
-def share(count: int, total: int) -> tuple[float, float, float]:
-    """Share with its exact 95 % interval."""
-    low, high = clopper_pearson(int(count), int(total))
-    return count / total, low, high
-
-
-def shown(count: int, total: int) -> str:
-    value, low, high = share(count, total)
-    return f"{count} of {total} ({percent(value)}, 95 % interval {percent(low)} to {percent(high)})"
 
 
 def bars(names: list[str], counts: list[int], title: str, folder: Path) -> Any:
@@ -48,20 +34,22 @@ def bars(names: list[str], counts: list[int], title: str, folder: Path) -> Any:
 def balance(patient: Patient) -> Iterator[Finding]:
     """Class balance and tail of hard or multi labels."""
     names = list(patient.names)
-    counts = _counts(patient, len(names))
-    total = int(counts.sum())
-    if not total:
+    counts, totals = _counts(patient, len(names))
+    if not counts.sum():
         return
     largest, there = int(counts.max()), counts > 0
-    smallest = int(counts[there].min())
-    ratio = largest / smallest
-    low, high = _ratio_interval(largest, smallest, total)
+    ratio = largest / int(counts[there].min())
+    low, high = ratio_interval(counts[there], totals[there])
     tail = [names[i] for i in np.flatnonzero(there & (counts < TAIL * largest))]
     few = [names[i] for i in np.flatnonzero(there & (counts < FEW))]
     absent = [names[i] for i in np.flatnonzero(~there)]
-    rows = [(names[i], int(counts[i]), *(round(v, 4) for v in share(counts[i], total))) for i in np.argsort(-counts)]
+    rows = [
+        (names[i], int(counts[i]), *(round(v, 4) for v in share(int(counts[i]), int(totals[i]))))
+        for i in np.argsort(-counts, kind="stable")[:100]
+    ]
     level = "problem" if ratio >= 10 else "warning" if ratio >= 3 else "good"
-    details = [f"{len(tail)} classes in the tail (under a tenth of the largest): {_list(tail)}"] if tail else []
+    behind = f"{len(tail)} {'class' if len(tail) == 1 else 'classes'} in the tail (under a tenth of the largest)"
+    details = [f"{behind}: {_list(tail)}"] if tail else []
     draw = functools.partial(bars, names, counts.tolist(), "rows of each class")
     if there.sum() == 1:
         yield Finding("unlabelled", "problem", f"All rows have one class, {names[int(there.argmax())]!r}")
@@ -76,31 +64,31 @@ def balance(patient: Patient) -> Iterator[Finding]:
             high,
             tuple(details),
             ("class", "rows", "share", "low", "high"),
-            tuple(rows[:100]),
+            tuple(rows),
             (draw,),
             {"counts": dict(zip(names, counts.tolist(), strict=True)), "tail": tail},
         )
     if few or absent:
         said = [f"under {FEW} rows: {_list(few)}"] if few else []
         said += [f"without any row: {_list(absent)}"] if absent else []
-        title = f"{len(few)} {'class has' if len(few) == 1 else 'classes have'} fewer than {FEW} rows, "
-        title += f"{len(absent)} none"
+        title = f"{_classes(len(few))} fewer than {FEW} rows" if few else f"{_classes(len(absent))} no row"
+        title += f", {len(absent)} none" if few and absent else ""
         yield Finding("few", "warning", title, details=tuple(said), values={"few": few, "absent": absent})
 
 
-def _counts(patient: Patient, count: int) -> np.ndarray:
-    assert patient.label is not None
-    if patient.kinds[patient.label] == "multi":
-        return (read_column(patient.data, patient.label).matrix() == 1).sum(0)
+def _classes(count: int) -> str:
+    return f"{count} class has" if count == 1 else f"{count} classes have"
+
+
+def _counts(patient: Patient, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of each class `(K,)`, and of how many its share is: the labelled rows, or those where it is known."""
+    table = patient.multi
+    if table is not None:
+        return (table == 1).sum(0), (table >= 0).sum(0)
     labels = patient.hard
     assert labels is not None
-    return np.bincount(labels[labels >= 0], minlength=count)
-
-
-def _ratio_interval(largest: int, smallest: int, total: int) -> tuple[float, float]:
-    """Of the ratio of two counts out of one total: the share among both is binomial (Clopper-Pearson)."""
-    low, high = clopper_pearson(largest, largest + smallest)
-    return low / max(1 - low, 1e-12), high / max(1 - high, 1e-12)
+    counts = np.bincount(labels[labels >= 0], minlength=count)
+    return counts, np.full(count, counts.sum())
 
 
 def _list(names: list[str], limit: int = 12) -> str:
@@ -110,6 +98,15 @@ def _list(names: list[str], limit: int = 12) -> str:
 def missing(patient: Patient) -> Iterator[Finding]:
     """Missing labels of rows, and unknown or empty cells of multi-label rows."""
     if patient.label is None:
+        numbers = patient.column_of("value")
+        if numbers is not None:
+            yield from _values(patient, numbers)
+        for column in (name for name, kind in patient.kinds.items() if kind == "sequence"):
+            yield told(
+                "note",
+                f"`{column}` holds a sequence of labels in each row; the checks of classes are for one label "
+                "or a set of labels a row",
+            )
         if not patient.kinds:
             others = patient.candidates()
             hint = (f"These hold few different values: {', '.join(others)}.",) if others else ()
@@ -127,13 +124,13 @@ def missing(patient: Patient) -> Iterator[Finding]:
             return  # told with the soft labels
         what = "Rows that nobody answered" if patient.derived else "Missing labels"
         title = f"{what}: {shown(lost, total)}" if lost else f"All {total} rows have a label"
-        yield Finding("missing", level, title, value, low, high, values={"missing": lost})
+        about = "missing" if lost < total else "unlabelled"
+        yield Finding(about, level, title, value, low, high, values={"missing": lost})
         return
-    table = read_column(patient.data, patient.label).matrix()
-    mask = np.ones_like(table)
-    if "label_mask" in patient.data.column_names:
-        mask = read_column(patient.data, "label_mask").matrix()
-    known = (mask == 1) & (table >= 0)
+    table, wrong = masked(patient.data, patient.label)
+    if wrong:
+        yield told("problem", wrong, "1 = observed, 0 = unknown, in each row one for each label.")
+    known = table >= 0
     lost, cells = int((~known).sum()), table.size
     value, low, high = share(lost, cells)
     level = "problem" if value > 0.2 else "warning" if lost else "good"
@@ -151,23 +148,43 @@ def missing(patient: Patient) -> Iterator[Finding]:
     yield Finding("plural", "note", f"{len(np.unique(table, axis=0))} different label sets in {total} rows")
 
 
+def _values(patient: Patient, column: str) -> Iterator[Finding]:
+    """Numbers instead of classes: only what is missing is counted."""
+    cells = read_column(patient.data, column)
+    bad = cells.null if cells.lengths is None else cells.lengths < 0
+    if cells.lengths is None:
+        bad = bad | ~np.isfinite(cells.values.astype(np.float64))
+    lost, total = int(bad.sum()), len(patient.data)
+    title = f"Missing values of `{column}`: {shown(lost, total)}" if lost else f"All {total} rows have a value"
+    level = "problem" if lost > 0.2 * total else "warning" if lost else "good"
+    yield Finding("", level, title, *share(lost, total), values={"missing": lost})
+    yield told("note", f"`{column}` holds numbers, not classes; the checks of classes were not made")
+
+
 def soft(patient: Patient) -> Iterator[Finding]:
     """Whether soft labels are distributions, and how sure they are."""
     column = patient.column_of("soft")
     if column is None:
         return
-    cells, total = read_column(patient.data, column), len(patient.data)
-    if cells.lengths is None or len(np.unique(cells.lengths)) != 1:
-        yield Finding("", "problem", f"Rows of `{column}` have different lengths: they are over different classes")
+    total = len(patient.data)
+    cells = read_column(patient.data, column) if is_readable(patient.data.features[column]) else None
+    if cells is None or cells.lengths is None or cells.is_text or not (cells.lengths > 0).any():
+        yield told("problem", f"`{column}` must hold a list of numbers in each row, one probability for each class")
         return
-    rows = cells.matrix()
+    rows = table_of(cells)
+    if rows is None:
+        first = int(np.flatnonzero(cells.lengths > 0)[0])
+        row = int(np.flatnonzero((cells.lengths > 0) & (cells.lengths != cells.lengths[first]))[0])
+        why = f"row {first} has {cells.lengths[first]} probabilities, row {row} has {cells.lengths[row]}"
+        yield told("problem", f"Rows of `{column}` have different lengths: they are over different classes", why)
+        return
     good = are_distributions(rows)
     lost = int((~good).sum())
     if lost:
         row = int((~good).argmax())
-        why = (
-            f"row {row} sums to {np.nan_to_num(rows[row]).sum():.4g}, its smallest value is {np.nanmin(rows[row]):.4g}"
-        )
+        why = f"row {row} has a missing or infinite value"
+        if np.isfinite(rows[row]).all():
+            why = f"row {row} sums to {rows[row].sum():.4g}, its smallest value is {rows[row].min():.4g}"
         title = f"Rows of `{column}` that are no distribution: {shown(lost, total)}"
         yield Finding("", "problem", title, *share(lost, total), details=(why,), values={"missing": lost})
     else:
@@ -180,7 +197,7 @@ def soft(patient: Patient) -> Iterator[Finding]:
         yield Finding("", "note", f"Soft labels on average: {sure}", details=(one,))
 
 
-def annotators(patient: Patient) -> Iterator[Finding]:
+def annotators(patient: Patient, seed: int = 0) -> Iterator[Finding]:
     """Agreement of annotators and weak ones among them."""
     column = patient.column_of("crowd")
     if column is None and patient.answers is None:
@@ -189,19 +206,31 @@ def annotators(patient: Patient) -> Iterator[Finding]:
     from hf_labels.labels.crowd_soft_labels import aggregate_annotations
 
     if column is not None:
-        data = CrowdAnnotations.from_wide(patient.data, column)
+        cells = read_column(patient.data, column)
+        if cells.null.all() or (not cells.is_text and (cells.values < 0).all()):
+            yield told("problem", f"Nobody answered: all of `{column}` is missing")
+            return
+        data = CrowdAnnotations.from_wide(patient.data, column, num_labels=_two_at_least(patient, column))
     else:
         assert patient.answers is not None and patient.label is not None
-        data = CrowdAnnotations.from_long(_answered(patient), *patient.answers, patient.label)
-    if not len(data):
+        answered = _answered(patient)
+        if not len(answered):
+            yield told("problem", "No row has an item, an annotator and an answer")
+            return
+        count = max(len(patient.names), 2)
+        data = CrowdAnnotations.from_long(answered, *patient.answers, patient.label, num_labels=count)
+    if len(np.unique(data.label)) < 2:
+        yield told("problem", "All annotators always gave the same answer: there is nothing to learn from them")
         return
     found = aggregate_annotations(data, "ds", on_empty="uniform")
     table = _by_item(data)
     table = table[(table >= 0).sum(1) >= 2]
-    if len(table):
-        yield _agreement(table, data.num_labels)
+    if len(np.unique(table[table >= 0])) > 1:
+        yield _agreement(table, data.num_labels, seed)
     skills, answers = np.asarray(found.worker_skill), np.bincount(data.worker, minlength=data.num_workers)
     right = np.bincount(data.worker, weights=found.labels[data.item] == data.label, minlength=data.num_workers)
+    if any("numbers of answers" in note.title for note in patient.notes):  # places are no annotators
+        return
     names = list(data.workers) if data.workers is not None else list(range(data.num_workers))
     rows, weak = [], []
     chance = 1 / data.num_labels
@@ -213,16 +242,22 @@ def annotators(patient: Patient) -> Iterator[Finding]:
         if answers[i] and (high < np.median(skills) - 0.15 or low <= chance and answers[i] >= 20):
             weak.append(str(names[i]))
     level = "problem" if len(weak) > 0.2 * len(names) else "warning" if weak else "good"
-    told = f": {_list(weak)}" if weak else ""
+    named = f": {_list(weak)}" if weak else ""
     yield Finding(
         "crowd",
         level,
-        f"{len(weak)} of {len(names)} annotators are weak{told}",
+        f"{len(weak)} of {len(names)} annotators are weak{named}",
         details=("The truth is estimated from all annotators (Dawid-Skene).",),
         header=("annotator", "answers", "skill", "agrees with the estimate", "low", "high"),
         rows=tuple(rows[:100]),
         values={"weak": weak},
     )
+
+
+def _two_at_least(patient: Patient, column: str) -> int | None:
+    """Classes of a crowd in which one class or none was ever answered; None to let them be counted."""
+    cells = read_column(patient.data, column)
+    return None if cells.is_text or cells.names or cells.values.max(initial=-1) >= 1 else 2
 
 
 def _answered(patient: Patient) -> Any:
@@ -246,61 +281,9 @@ def _by_item(data: Any) -> np.ndarray:
     return table
 
 
-def _agreement(table: np.ndarray, classes: int, resamples: int = 200) -> Finding:
-    kappa, rng = fleiss_kappa(table, classes, -1), np.random.default_rng(0)
-    draws = [fleiss_kappa(table[rng.integers(len(table), size=len(table))], classes, -1) for _ in range(resamples)]
-    low, high = np.nanquantile(draws, [0.025, 0.975])
+def _agreement(table: np.ndarray, classes: int, seed: int) -> Finding:
+    kappa, low, high, pairs = kappa_interval(table, classes, 200, np.random.default_rng(seed))
     level = "problem" if kappa < 0.4 else "warning" if kappa < 0.6 else "good"
     title = f"Agreement of annotators: Fleiss kappa {kappa:.2f} (95 % interval {low:.2f} to {high:.2f})"
-    pairs = f"Two annotators of one item agree in {percent(pairwise_agreement(table, classes, -1))} of the cases."
-    return Finding("crowd", level, title, kappa, float(low), float(high), (pairs,))
-
-
-def bags(patient: Patient) -> Iterator[Finding]:
-    """Sizes of bags, and what their proportions leave open."""
-    column = patient.column_of("bag")
-    if column is None:
-        return
-    ids = ids_of_bags(patient, column)
-    inside = ids[ids >= 0]
-    if not len(inside):
-        yield Finding("bags", "problem", "No row is in a bag")
-        return
-    sizes = np.unique(inside, return_counts=True)[1]
-    details = [f"{int((ids < 0).sum())} rows are in no bag; {int((sizes == 1).sum())} bags hold one row."]
-    details.append(f"sizes: smallest {sizes.min()}, median {np.median(sizes):.0f}, largest {sizes.max()}")
-    if patient.proportion is not None:
-        cells = read_column(patient.data, patient.proportion)
-        if cells.lengths is None and cells.values.dtype.kind == "f":
-            wrong = list(_proportions(patient.proportion, ids, cells.values))
-            yield from wrong
-            p = np.clip(cells.values[ids >= 0], 1e-12, 1 - 1e-12)
-            left = float(np.mean(-p * np.log2(p) - (1 - p) * np.log2(1 - p)))
-            if not wrong:
-                details.append(f"a row's label is open by {left:.2f} bits on average when its bag is known")
-    level = "warning" if np.median(sizes) >= 64 else "note"
-    yield Finding("bags", level, f"{len(sizes)} bags of {np.median(sizes):.0f} rows (median)", details=tuple(details))
-
-
-def _proportions(column: str, ids: np.ndarray, values: np.ndarray) -> Iterator[Finding]:
-    """Shares that no bag can have, or that differ within one."""
-    inside = ids >= 0
-    wrong = np.flatnonzero(inside & ~((values >= 0) & (values <= 1)))
-    if len(wrong):
-        what = f"{len(wrong)} rows of `{column}` are no share: {values[wrong[0]]:.4g} at row {wrong[0]}"
-        yield Finding("", "problem", what, details=("Proportions are from 0 to 1; divide counts by the bag's size.",))
-        return
-    order = np.argsort(ids[inside], kind="stable")
-    bag, share_of = ids[inside][order], values[inside][order]
-    starts = np.flatnonzero(np.r_[True, bag[1:] != bag[:-1]])
-    spread = np.maximum.reduceat(share_of, starts) - np.minimum.reduceat(share_of, starts)
-    if (spread > 1e-6).any():
-        bad = bag[starts][spread > 1e-6]
-        what = f"{len(bad)} of {len(starts)} bags hold different values of `{column}`, for example bag {bad[0]}"
-        yield Finding("", "problem", what, details=("All rows of a bag have the proportion of the bag.",))
-
-
-def ids_of_bags(patient: Patient, column: str) -> np.ndarray:
-    found = read_column(patient.data, column)
-    values = found.values if found.values.dtype.kind in "iu" else np.unique(found.values, return_inverse=True)[1]
-    return np.where(found.null, -1, values).astype(np.int64)
+    said = f"Two annotators of one item agree in {percent(pairs)} of the cases."
+    return Finding("crowd", level, title, kappa, low, high, (said,))

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from hf_labels.doctor.labels import percent, share
-from hf_labels.doctor.reading import Patient, are_distributions, ids_of
+from hf_labels.doctor.columns import are_distributions, ids_of, is_readable, table_of, told
+from hf_labels.doctor.intervals import gap_interval, percent, share, shown
+from hf_labels.doctor.reading import Patient
 from hf_labels.doctor.report import Finding
 from hf_labels.doctor.rows import _cut, keys_of
-from hf_labels.labels.columns import read_column
+from hf_labels.labels.columns import class_names, read_column
 
 FOLDS = 5
 SHRINKS = (0.01, 0.1, 0.3, 0.7)
+BINS = 15  # of the calibration error, as in `calibration_scores`
 CELLS = 5_000_000  # rows times classes of the largest table of probabilities
 
 
@@ -45,10 +47,19 @@ def noise(patient: Patient, features: np.ndarray, name: str, resamples: int = 50
 
     y = np.searchsorted(kinds, labels[rows])
     probs = cross_fitted(features[rows], y, seed=seed)
+    accuracy = float((probs.argmax(1) == y).mean())
+    if not _informed(probs, y):
+        why = f"{name} features tell {percent(accuracy)} of the labels out of sample, the largest class is "
+        why += (
+            f"{percent(float(np.bincount(y).max() / len(y)))}. Either the labels are random, or the features do not "
+        )
+        why += "show what they are about: try another --encoder, or --text_column."
+        title = "The noise rate cannot be estimated: the features tell no more about the labels than the class shares"
+        yield Finding("", "warning", title, details=(why,), values={"accuracy": accuracy})
+        return
     cl = ConfidentLearning(y, probs, held_out=True)
     issues = cl.issues()
     names = [patient.names[k] for k in kinds]
-    accuracy = float((probs.argmax(1) == y).mean())
     rate = _rate(cl)
     rng = np.random.default_rng(seed)
     drawn = [
@@ -61,7 +72,7 @@ def noise(patient: Patient, features: np.ndarray, name: str, resamples: int = 50
     flagged = issues.ranked()
     value, least, most = share(len(flagged), len(rows))
     keys = keys_of(patient, patient.data)
-    shown = [
+    table = [
         (
             int(rows[i]),
             _cut(keys[rows[i]]) if patient.text else "",
@@ -85,7 +96,7 @@ def noise(patient: Patient, features: np.ndarray, name: str, resamples: int = 50
             "apart may look like noise. Look at the rows before you change them.",
         ),
         ("row", "input", "label", "suggested", "quality"),
-        tuple(shown),
+        tuple(table),
         (functools.partial(_confusions, cl.joint, names),) if len(names) <= 30 else (),
         {"rows": [int(rows[i]) for i in flagged[:1000]], "flagged": len(flagged), "accuracy": accuracy},
     )
@@ -145,9 +156,17 @@ def _parts(y: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
     return part
 
 
+def _informed(probs: np.ndarray, y: np.ndarray) -> bool:
+    """Whether probabilities out of sample are surely better than the shares of the classes, by their log loss."""
+    own = np.log(np.maximum(probs[np.arange(len(y)), y], 1e-12))
+    gain = own - np.log(np.bincount(y) / len(y))[y]
+    return bool(gain.mean() > 2 * gain.std() / np.sqrt(len(y)))
+
+
 def _rate(cl: Any) -> float:
     """Share of wrong labels by the estimated joint of given and true labels."""
-    return max(0.0, float(1 - np.trace(cl.joint)))
+    rate = float(1 - np.trace(cl.joint))
+    return rate if rate > 1e-9 else 0.0
 
 
 def _resampled(y: np.ndarray, classes: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -166,34 +185,44 @@ def _confusions(joint: np.ndarray, names: list[str], folder: Path) -> Any:
 def calibration(patient: Patient, resamples: int = 200, seed: int = 0) -> Iterator[Finding]:
     """Calibration of probabilities that are in the data set, of the evaluation rows if they are there."""
     column, label = patient.probs, patient.label
-    if column is None or label is None or patient.kinds[label] != "hard":
+    if column is None:
+        return
+    if label is None or patient.kinds[label] != "hard":
+        yield told("note", f"The calibration of `{column}` was not measured: that needs one label a row")
         return
     from hf_labels.metrics.functional import calibration_scores
 
     inside = patient.evaluation is not None and {column, label} <= set(patient.evaluation.column_names)
     data, split = (patient.evaluation, patient.evaluated) if inside else (patient.data, patient.split)
-    cells, labels = read_column(data, column), ids_of(data, label)
-    wrong = _no_probabilities(cells, len(patient.names))
+    probs, wrong = _probabilities(patient, data, column)
     if wrong:
-        yield Finding("", "problem", f"The probabilities `{column}` of `{split}` cannot be measured: {wrong}")
+        yield told("problem", f"The probabilities `{column}` of `{split}` cannot be measured: {wrong}")
+    if probs is None or probs.shape[1] < 2:
         return
-    probs, known = cells.matrix(), labels >= 0
-    probs, labels = probs[known], labels[known]
+    labels, good = ids_of(data, label), are_distributions(probs)
+    if not good.all():
+        title = f"Rows of `{column}` of `{split}` that are no distribution: {shown(int((~good).sum()), len(good))}"
+        yield told("problem", title, f"They were left out. {_no_distribution(probs, good)}")
+    used = good & (labels >= 0)
+    probs, labels = probs[used], labels[used]
     if not len(labels):
         return
     scores = calibration_scores(probs, labels, per_bin=True)
-    rng = np.random.default_rng(seed)
-    parts = (rng.integers(len(labels), size=len(labels)) for _ in range(resamples))
-    draws = [calibration_scores(probs[part], labels[part])["ece"] for part in parts]
-    low, high = (float(v) for v in np.quantile(draws, [0.025, 0.975]))
+    sure, right = probs.max(1), probs.argmax(1) == labels
+    part = np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    _, low, high = gap_interval(sure - right, part, resamples, np.random.default_rng(seed))
     ece = scores["ece"]
     level = "problem" if ece > 0.1 else "warning" if ece > 0.03 else "good"
-    side = "over" if scores["oe"] > scores["ue"] else "under"
-    details = (
-        f"accuracy {percent(scores['accuracy'])}, log loss {scores['nll']:.3f}, Brier {scores['brier']:.3f}; "
-        f"mostly {side}confident",
-        "a single temperature repairs much of it: hf_labels.metrics.temperature_scaling on rows that are held back",
-    )
+    over, under = scores["oe"], scores["ue"]
+    side = "" if max(over, under) < 0.005 else f"; mostly {'over' if over > under else 'under'}confident"
+    details = [
+        f"accuracy {percent(scores['accuracy'])}, log loss {scores['nll']:.3f}, Brier {scores['brier']:.3f}{side}"
+    ]
+    if level != "good":
+        repair = "hf_labels.metrics.temperature_scaling on rows that are held back"
+        details.append(f"a single temperature repairs much of it: {repair}")
+    if "encode" in patient.steps:
+        details.append(f"columns are taken as the classes in this order: {', '.join(patient.names[:12])}")
     yield Finding(
         "calibration",
         level,
@@ -201,27 +230,31 @@ def calibration(patient: Patient, resamples: int = 200, seed: int = 0) -> Iterat
         float(ece),
         low,
         high,
-        details,
+        tuple(details),
         pictures=(functools.partial(_diagram, scores),),
         values={name: scores[name] for name in ("accuracy", "nll", "brier", "oe", "ue")},
     )
 
 
-def _no_probabilities(cells: Any, classes: int) -> str:
-    """What keeps a column from being a table of probabilities; `""` for nothing."""
-    if cells.lengths is None or cells.is_text:
-        return "each row must be a list of numbers"
-    widths = np.flatnonzero(cells.lengths != classes)
-    if len(widths):
-        row = int(widths[0])
-        return f"row {row} has {max(int(cells.lengths[row]), 0)} values, there are {classes} classes"
-    rows = cells.matrix()
-    bad = np.flatnonzero(~are_distributions(rows))
-    if len(bad):
-        row = int(bad[0])
-        values = ", ".join(f"{value:.4g}" for value in rows[row][:5])
-        return f"{len(bad)} rows are no distribution, for example row {row}: {values}"
-    return ""
+def _probabilities(patient: Patient, data: Any, column: str) -> tuple[np.ndarray | None, str]:
+    """A column as a table `(N, K)`, and what keeps it from being one, `""` for nothing."""
+    cells = read_column(data, column) if is_readable(data.features[column]) else None
+    if cells is None or cells.lengths is None or cells.is_text or not (cells.lengths > 0).any():
+        return None, "each row must be a list of numbers"
+    assert patient.label is not None
+    classes, rows = len(patient.names), table_of(cells)
+    named = "encode" in patient.steps or class_names(data, patient.label) is not None
+    if rows is None or rows.shape[1] < classes or (named and rows.shape[1] > classes):
+        bad = int(np.flatnonzero((cells.lengths > 0) & (cells.lengths != classes))[0])
+        return None, f"row {bad} has {int(cells.lengths[bad])} values, there are {classes} classes"
+    good = are_distributions(rows)
+    return (rows, "") if good.any() else (None, f"its rows are no distributions. {_no_distribution(rows, good)}")
+
+
+def _no_distribution(rows: np.ndarray, good: np.ndarray) -> str:
+    row = int((~good).argmax())
+    values = ", ".join("missing" if np.isnan(value) else f"{value:.4g}" for value in rows[row][:5])
+    return f"Row {row} holds {values}{', ...' if rows.shape[1] > 5 else ''}."
 
 
 def _diagram(scores: dict[str, Any], folder: Path) -> Any:

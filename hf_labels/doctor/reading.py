@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from hf_labels.data.load import load_data, parse_list_cells, pick_split
+from hf_labels.doctor import columns
+from hf_labels.doctor.columns import ids_of, told
+from hf_labels.doctor.report import Finding
 from hf_labels.labels.columns import class_names, read_column, require_columns, write_column
-from hf_labels.labels.convert import crowd_to_hard
-from hf_labels.labels.encode import align_labels, encode_labels, label_texts
-from hf_labels.labels.kinds import find_kinds, kind_of
+from hf_labels.labels.encode import label_texts
+from hf_labels.labels.kinds import find_kinds
 
 TEXTS = ("text", "sentence", "content", "document", "review", "question", "title", "tweet")
 LABELS = ("labels", "label", "class", "category", "target", "tags", "topics", "categories", "intent", "emotion")
@@ -21,10 +23,7 @@ BAGS = ("bag_proportion", "proportion", "proportions", "bag_count")
 WORKERS = ("worker", "annotator", "rater", "worker_id", "annotator_id", "rater_id")
 ITEMS = ("task", "item", "unit", "task_id", "item_id", "unit_id")
 EVALUATION = ("validation", "valid", "dev", "eval", "test")
-MAX_CLASSES = 10_000
 LOOKED_AT = 20_000  # rows in which columns that look like labels are searched
-
-
 _DISCRETE = ("string", "large_string", "bool", "int8", "int16", "int32", "int64")
 
 
@@ -37,10 +36,12 @@ class Patient:
         data (`datasets.Dataset`), evaluation (`datasets.Dataset`, *optional*), evaluated (`str`): Its split.
         kinds (`dict[str, str]`): Label column -> kind. text, image (`str`, *optional*): Columns of the input.
         label (`str`, *optional*): Column of hard or multi labels, which most checks are about.
-        encoded (`bool`): It held names or numbers that are no ids. parsed (`bool`): Lists were read from texts.
+        names (`tuple[str, ...]`): Of its classes, those of the evaluation rows too; ids as text without any.
         derived (`str`, *optional*): Column of soft labels or answers of annotators that `label` was made from.
         answers (`tuple[str, str]`, *optional*): Columns of item and annotator, when a row is one answer.
-        set_names (`tuple[str, ...]`): Names of multi labels that were written as sets of names.
+        steps (`set[str]`): What was done to read the labels, which a command has to do too: `"lists"` (read from
+            texts), `"encode"` (names, or numbers that are no ids), `"nulls"` (None among them), `"bad soft"`.
+        notes (`list[Finding]`): What was told while reading.
     """
 
     source: str
@@ -48,17 +49,18 @@ class Patient:
     data: Any
     evaluation: Any = None
     evaluated: str = ""
+    config: str | None = None
     kinds: dict[str, str] = field(default_factory=dict)
     text: str | None = None
     image: str | None = None
     label: str | None = None
+    names: tuple[str, ...] = ()
     probs: str | None = None
     proportion: str | None = None
-    encoded: bool = False
-    parsed: bool = False
     derived: str | None = None
     answers: tuple[str, str] | None = None
-    set_names: tuple[str, ...] = ()
+    steps: set[str] = field(default_factory=set)
+    notes: list[Finding] = field(default_factory=list)
 
     def column_of(self, kind: str) -> str | None:
         return next((name for name, found in self.kinds.items() if found == kind), None)
@@ -69,15 +71,11 @@ class Patient:
         return None if self.label is None or self.kinds[self.label] != "hard" else ids_of(self.data, self.label)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the classes; ids as text without any."""
-        assert self.label is not None
-        known = self.set_names or class_names(self.data, self.label)
-        if known:
-            return tuple(known)
-        labels = read_column(self.data, self.label)
-        count = int(labels.lengths.max()) if labels.lengths is not None else int(labels.values.max()) + 1
-        return tuple(str(number) for number in range(count))
+    def multi(self) -> np.ndarray | None:
+        """Multi labels `(N, K)`, -1 = unknown; None without any."""
+        if self.label is None or self.kinds[self.label] != "multi":
+            return None
+        return columns.masked(self.data, self.label)[0]
 
     def facts(self) -> dict[str, Any]:
         found: dict[str, Any] = {"rows": f"{len(self.data)} of split `{self.split}`"}
@@ -109,12 +107,6 @@ class Patient:
         return found
 
 
-def ids_of(data: Any, column: str) -> np.ndarray:
-    """Class ids of a column `(N,)`, -1 for missing."""
-    found = read_column(data, column)
-    return np.where(found.null, -1, found.values).astype(np.int64)
-
-
 def read_patient(
     source: Any,
     *,
@@ -134,7 +126,8 @@ def read_patient(
 
     Raises:
         KeyError: If a named column or split is missing.
-        ValueError, OSError: As in [`~hf_labels.data.load.load_data`].
+        ValueError, TypeError, OSError: If a named column cannot be what it is named for, the two splits or columns are
+            one, or as in [`~hf_labels.data.load.load_data`].
     """
     import datasets
 
@@ -145,77 +138,152 @@ def read_patient(
     name = source if isinstance(source, str) else "YOUR_DATASET"
     split = split or ("train" if "train" in parts else next(iter(parts)))
     data = pick_split(parts, split, name)
+    if not len(data):
+        raise ValueError(f"Split `{split}` of {name!r} has 0 rows: there is nothing to examine.")
     other = eval_split or next((one for one in EVALUATION if one in parts and one != split), None)
+    if other == split:
+        raise ValueError(f"`split` and `eval_split` are both {split!r}: a split has nothing to tell about itself.")
     evaluation = pick_split(parts, other, name) if other else None
-    found = Patient(
-        name, split, parse_list_cells(data), None if evaluation is None else parse_list_cells(evaluation), other or ""
-    )
-    found.parsed = found.data is not data
-    require_columns(data, [one for one in (text_column, label_column, probs_column) if one])
-    found.kinds = dict(find_kinds(found.data))
+    if evaluation is not None and not len(evaluation):
+        evaluation = other = None
+    found = Patient(name, split, parse_list_cells(data), evaluation, other or "", config)
+    if evaluation is not None:
+        found.evaluation = parse_list_cells(evaluation)
+    if found.data is not data:
+        found.steps.add("lists")
+    for column, option in ((text_column, "text"), (label_column, "label"), (probs_column, "probs")):
+        if column:
+            require_columns(data, [column], f"--{option}_column")
+    if label_column and label_column == text_column:
+        raise ValueError(f"`text_column` and `label_column` are both {label_column!r}. Name two columns.")
     found.probs = probs_column or next((one for one in PROBS if one in data.column_names), None)
     found.proportion = next((one for one in BAGS if one in data.column_names), None)
-    found.label = _label_column(found, label_column)
-    if found.label is None:
-        _derive(found)
-    elif found.kinds[found.label] == "hard":
-        item = next((name for name in ITEMS if name in data.column_names), None)
-        worker = next((name for name in WORKERS if name in data.column_names), None)
-        found.answers = (item, worker) if item and worker and found.label not in (item, worker) else None
-    others = {found.label, *found.kinds}
-    found.text = text_column or _text_column(found.data, others)
+    _find_labels(found, label_column, text_column)
+    found.text = text_column or _text_column(found.data, {found.label, *found.kinds, *(found.answers or ())})
     found.image = next((n for n, f in data.features.items() if isinstance(f, datasets.Image)), None)
     return found
 
 
-def _label_column(found: Patient, wanted: str | None) -> str | None:
-    """The column of hard or multi labels; names become ids in both splits."""
-    names = [wanted] if wanted else [*LABELS, *found.kinds]
-    for name in names:
-        if name is None or name not in found.data.column_names:
+def _find_labels(found: Patient, wanted: str | None, text: str | None) -> None:
+    """The label columns, their kinds, and the one that most checks are about."""
+    for name in [one for one, feature in found.data.features.items() if not columns.is_readable(feature)]:
+        if name == wanted:
+            kind = found.data.features[name]
+            raise TypeError(f"Column `{name}` holds {kind}; expected numbers or texts, or one list of them per row.")
+        if name in (*LABELS, "soft_labels", "annotator_labels", "bag_id"):
+            title = (
+                f"Column `{name}` was not read as labels: its cells are neither numbers nor texts nor lists of them"
+            )
+            found.notes.append(told("warning", title))
+    readable = [name for name, feature in found.data.features.items() if columns.is_readable(feature)]
+    found.kinds = dict(find_kinds(found.data.select_columns(readable))) if readable else {}
+    crowd = found.column_of("crowd")
+    if crowd:
+        _read_crowd(found, crowd)
+    found.label = _label_column(found, wanted, text, readable)
+    if found.label is None:
+        _derive(found)
+    elif found.kinds[found.label] == "hard":
+        item = next((name for name in ITEMS if name in readable), None)
+        worker = next((name for name in WORKERS if name in readable), None)
+        found.answers = (item, worker) if item and worker and found.label not in (item, worker) else None
+    if found.label is not None and not found.names:
+        found.names = _names_of(found, found.label)
+
+
+def _names_of(found: Patient, label: str) -> tuple[str, ...]:
+    known = class_names(found.data, label)
+    if known:
+        return known
+    parts = [part for part in (found.data, found.evaluation) if part is not None and label in part.column_names]
+    return tuple(str(number) for number in range(max(int(ids_of(part, label).max()) for part in parts) + 1))
+
+
+def _read_crowd(found: Patient, name: str) -> None:
+    data, notes = columns.crowd_rows(found.data, name)
+    found.notes += notes
+    if data is None:
+        del found.kinds[name]
+        return
+    column = read_column(found.data, name)
+    if column.null.any() or len(np.unique(np.asarray(column.lengths))) > 1 or column.values.dtype.kind == "f":
+        found.steps.add("nulls")
+    found.data = data
+    if found.evaluation is not None and name in found.evaluation.column_names:
+        other = columns.crowd_rows(found.evaluation, name)[0] if _reads(found.evaluation, name) else None
+        found.evaluation = found.evaluation.remove_columns(name) if other is None else other
+
+
+def _reads(data: Any, name: str) -> bool:
+    return name in data.column_names and columns.is_readable(data.features[name])
+
+
+def _label_column(found: Patient, wanted: str | None, text: str | None, readable: list[str]) -> str | None:
+    """The column of hard or multi labels, in the form that the checks read, in both splits."""
+    for name in [wanted] if wanted else [*LABELS, *found.kinds]:
+        if name not in readable or name == text or found.kinds.get(name) in ("crowd", "bag", "text"):
             continue
         column = read_column(found.data, name)
-        kind = found.kinds.get(name) or kind_of(column)
-        if kind is None and column.is_text and column.lengths is not None:
-            _encode_sets(found, name)
-            kind = "multi"
-        elif kind == "text" or (kind == "value" and (wanted == name or _whole(column))):
-            _encode(found, name)
-            kind = "hard"
+        kind = found.kinds.get(name)
+        if kind is None or kind in ("sequence", "multi", "value"):
+            kind = columns.kind_here(column)
+        if column.lengths is not None and kind != "soft":
+            kind = "multi" if _read_multi(found, name) else kind
+        elif kind == "text" or (kind == "value" and (wanted == name or columns.is_whole(column))):
+            kind = "hard" if _encode(found, name, wanted == name) else None
+        elif kind == "hard" and columns.is_sparse(column):
+            kind = "hard" if _encode(found, name, True) else None
         if kind in ("hard", "multi"):
             found.kinds[name] = kind
-            _align(found, name)
+            if kind == "hard":
+                _match(found, name)
             return name
         if kind:
             found.kinds[name] = kind
     return None
 
 
-def _whole(column: Any) -> bool:
-    """Ids that an empty cell among them, or the program that wrote them, has made floats."""
-    values = column.values[~column.null] if column.lengths is None else np.empty(0)
-    return bool(len(values)) and bool((values == np.round(values)).all())
+def _read_multi(found: Patient, name: str) -> bool:
+    """Multi labels of both splits, if they are such; the evaluation column goes where it cannot be compared."""
+    own = read_column(found.data, name)
+    both = found.evaluation is not None and _reads(found.evaluation, name)
+    done = columns.multi_rows([found.data, found.evaluation], name) if both else None
+    if done is None:
+        done = columns.multi_rows([found.data], name)
+        if done is not None and found.evaluation is not None and name in found.evaluation.column_names:
+            _leave_out(found, name, "other kinds of labels, or another number of them")
+    if done is None:
+        return False
+    (found.data, *others), found.names = done
+    if others:
+        found.evaluation = others[0]
+    if own.is_text or own.names is not None:
+        found.steps.add("encode")
+    return True
 
 
-def _align(found: Patient, name: str) -> None:
-    """Class ids of both splits mean the same: those of the examined rows, then what only the others have."""
+def _leave_out(found: Patient, name: str, why: str) -> None:
+    title = f"Column `{name}` of `{found.evaluated}` holds {why} than that of `{found.split}`; it was not compared"
+    found.notes.append(told("problem", title, "Write the labels of both splits in one way."))
+    found.evaluation = found.evaluation.remove_columns(name)
+
+
+def _match(found: Patient, name: str) -> None:
+    """Class ids of both splits mean the same."""
     evaluation = found.evaluation
+    if read_column(found.data, name).null.any():
+        found.steps.add("nulls")
     if evaluation is None or name not in evaluation.column_names:
         return
-    own, other = class_names(found.data, name), class_names(evaluation, name)
-    if own and other and own != other and found.kinds[name] == "hard":
-        both = [*own, *(one for one in other if one not in own)]
-        found.data, found.evaluation = align_labels(found.data, name, both), align_labels(evaluation, name, both)
-
-
-def _encode_sets(found: Patient, name: str) -> None:
-    """Lists of names become 0/1 rows with the same columns in both splits."""
-    parts = [part for part in (found.data, found.evaluation) if part is not None and name in part.column_names]
-    names = sorted({text for part in parts for text in label_texts(part, name)})
-    found.data = encode_labels(found.data, name, names)
-    if len(parts) == 2:
-        found.evaluation = encode_labels(found.evaluation, name, names)
-    found.set_names, found.encoded = tuple(names), True
+    column = read_column(evaluation, name) if _reads(evaluation, name) else None
+    if column is None or column.lengths is not None or column.is_text:
+        return _leave_out(found, name, "other kinds of cells")
+    if column.values.dtype.kind == "f" and not (columns.is_whole(column) or column.null.all()):
+        return _leave_out(found, name, "numbers with fractions, other ones")
+    if columns.is_sparse(column) and class_names(found.data, name) is None:
+        return _leave_out(found, name, "far larger ids")
+    found.data, found.evaluation, note = columns.match(found.data, evaluation, name, found.split, found.evaluated)
+    found.notes += [note] if note else []
 
 
 def _derive(found: Patient) -> None:
@@ -223,60 +291,61 @@ def _derive(found: Patient) -> None:
     import datasets
 
     column = found.column_of("soft") or found.column_of("crowd")
-    if column is None or "labels" in found.data.column_names:
+    if column is None:
         return
-    hard = soft_ids if found.kinds[column] == "soft" else _majority
+    label = next(name for name in ("labels", "hard_labels", "_labels") if name not in found.data.column_names)
     parts = {"data": found.data, "evaluation": found.evaluation}
     made = {}
     for role, part in parts.items():
-        if part is not None and column in part.column_names and "labels" not in part.column_names:
-            ids = hard(read_column(part, column))
-            if ids is None:
+        if part is not None and _reads(part, column) and label not in part.column_names:
+            ids = columns.hard_of(part, column, found.kinds[column])
+            if ids is None and role == "data":
                 return
-            made[role] = ids
+            if ids is not None:
+                made[role] = ids
     count = max(int(ids.max(initial=0)) for ids in made.values()) + 1
     for role, ids in made.items():
-        setattr(found, role, write_column(parts[role], "labels", ids, datasets.ClassLabel(num_classes=count)))
-    found.label, found.derived = "labels", column
-    found.kinds["labels"] = "hard"
+        setattr(found, role, write_column(parts[role], label, ids, datasets.ClassLabel(num_classes=count)))
+    if found.kinds[column] == "soft" and (made["data"] < 0).any():
+        found.steps.add("bad soft")
+    found.label, found.derived = label, column
+    found.kinds[label] = "hard"
 
 
-def soft_ids(column: Any) -> np.ndarray | None:
-    """Most probable class of each row, -1 where the row is no distribution; None for rows of several lengths."""
-    if column.lengths is None or len(np.unique(column.lengths)) != 1:
-        return None
-    rows = column.matrix()
-    return np.where(are_distributions(rows), np.nan_to_num(rows).argmax(1), -1).astype(np.int64)
-
-
-def are_distributions(rows: np.ndarray) -> np.ndarray:
-    """Which rows are finite, not negative, and sum to 1 within 0.001."""
-    good = np.isfinite(rows).all(1) & (rows >= 0).all(1)
-    return good & (np.abs(np.where(good[:, None], rows, 0.0).sum(1) - 1) <= 1e-3)
-
-
-def _majority(column: Any) -> np.ndarray | None:
-    if column.lengths is None or len(np.unique(column.lengths)) != 1 or column.values.dtype.kind not in "iu":
-        return None
-    answers = column.matrix()
-    return crowd_to_hard(answers, int(answers.max(initial=0)) + 1, "missing")
-
-
-def _encode(found: Patient, name: str) -> None:
-    import datasets
-
-    distinct = len(set(found.data[name][:]))
-    if distinct > min(MAX_CLASSES, max(len(found.data) // 2, 2)):
-        raise ValueError(
-            f"Column {name!r} holds {distinct} different values in {len(found.data)} rows: no classes. Name the "
-            "column of the labels with --label_column."
-        )
+def _encode(found: Patient, name: str, wanted: bool) -> bool:
+    """Names, or numbers that are no ids, as class ids; False if they are too many to be classes."""
+    column = read_column(found.data, name)
+    distinct = len(np.unique(column.values[~column.null]))
+    if distinct > min(columns.MAX_CLASSES, max(len(found.data) // 2, 20)):
+        title = f"Column {name!r} holds {distinct} different values in {len(found.data)} rows: no classes"
+        repair = "Name the column of the labels with --label_column; values that are classes all the same "
+        repair += "must be ids first (encode_labels of hf_labels.labels.kinds)."
+        if wanted:
+            raise ValueError(f"{title}. {repair}")
+        found.notes.append(told("warning", title, repair))
+        return False
+    if not distinct:
+        return True
     parts = {"examined": found.data}
-    if found.evaluation is not None and name in found.evaluation.column_names:
-        parts["other"] = found.evaluation
-    done = encode_labels(datasets.DatasetDict(parts), name)
+    evaluation = found.evaluation
+    if evaluation is not None and _reads(evaluation, name):
+        evaluation = columns.with_names(evaluation, name) if column.is_text else evaluation
+        if read_column(evaluation, name).is_text == column.is_text and read_column(evaluation, name).lengths is None:
+            parts["other"] = evaluation
+        else:
+            _leave_out(found, name, "other kinds of cells")
+    if not column.is_text and (column.values != np.round(column.values)).any():
+        row = int((column.values != np.round(column.values)).argmax())
+        value = column.values[row]
+        raise ValueError(
+            f"Column `{name}` has {value:g} at row {row}: numbers, not classes. Name a column of classes."
+        )
+    if not label_texts(found.data, name):  # only empty texts
+        return False
+    done = columns.encode_hard(parts, name)
     found.data, found.evaluation = done["examined"], done.get("other", found.evaluation)
-    found.encoded = True
+    found.steps.add("encode")
+    return True
 
 
 def _text_column(data: Any, others: set[str | None]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,10 +92,16 @@ class DoctorReport:
         ill = sum(finding.is_ill for finding in self.findings)
         spent = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
         lines += ["", f"{ill} of {len(self.findings)} findings need attention. Time: {spent}."]
-        return "\n".join(lines)
+        return "\n".join(_line(line) for line in lines)
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """The findings as JSON text; written to `path` if given."""
+        """The findings as JSON text (RFC 8259: a number that is not finite is null); written to `path` if given.
+
+        `dataset`; `facts` (what was recognised); `findings`, the worst first, each with `problem` (key of
+        `treatments.TREATMENTS`, or ""), `level`, `title`, `value` and its `interval` [low, high] (null where there is
+        no number), `details`, `values` (more numbers, such as row numbers from 0) and `treatments` (`method`, `ready`,
+        `command`); `seconds` of each part. The same data, options and versions give the same text, `seconds` aside.
+        """
         found = [
             {
                 "problem": one.problem,
@@ -116,10 +123,13 @@ class DoctorReport:
             "findings": found,
             "seconds": dict(self.seconds),
         }
-        text = json.dumps(content, indent=1, ensure_ascii=False, default=_plain)
+        text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+        text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate is no text
         if path is not None:
+            from hf_labels.hub_cards.save import replace_file
+
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            replace_file(Path(path), (text + "\n").encode("utf-8"))
         return text
 
     def to_html(self, path: str | Path) -> Path:
@@ -160,6 +170,18 @@ def _short(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return (
-        value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else getattr(value, "tolist", str)()
-    )
+    """Only what JSON knows: arrays become lists, NaN and infinities null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _line(text: str) -> str:
+    """Without characters that move the cursor, change colours or the direction of writing in a terminal."""
+    return "".join(c if c.isprintable() else f"[U+{ord(c):04X}]" for c in text)

@@ -6,6 +6,7 @@ Array functions take numpy arrays, tensors or lists and return numpy arrays; `ma
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -273,6 +274,8 @@ def convert_column(
         return encode_labels(write_column(dataset, out, pa.array(col.values), datasets.Value("string")), out)
     if source == "crowd" and on_empty != "error":  # the check would refuse the rows that the caller allows
         col = read_column(dataset, name)
+        if col.null.any():  # None is no answer
+            col = replace(col, values=np.where(col.null, -1, col.values), null=np.zeros_like(col.null))
         count = num_labels or (len(col.names) if col.names else int(col.values.max(initial=0)) + 1)
     else:
         col, count = _usable(source, dataset, name, num_labels=num_labels, optional_missing=target != "text")

@@ -119,7 +119,10 @@ def test_bags_with_shares_that_cannot_be():
 
 
 def test_probabilities_that_cannot_be_measured_do_not_stop_the_rest():
-    for bad, why in (([0.5, 0.5], "row 0 has 2 values, there are 3 classes"), ([0.5, 0.5, 0.5], "no distribution")):
+    for bad, why in (
+        ([0.5, 0.5], "row 0 has 2 values, there are 3 classes"),
+        ([0.5, 0.5, 0.5], "no distributions. Row 0 holds 0.5, 0.5, 0.5"),
+    ):
         report = examine(table(60, probs=[bad] * 60), embeddings=False)
         assert why in only(report, "The probabilities `probs` of `train` cannot be measured").title
         assert only(report, "Exact duplicates").level == "good"

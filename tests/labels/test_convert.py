@@ -154,6 +154,9 @@ def test_convert_column_with_missing():
         convert_column(silent, "crowd", "soft")
     assert convert_column(silent, "crowd", "soft", on_empty="uniform")["soft_labels"][1] == [0.5, 0.5]
     assert convert_column(silent, "crowd", "hard", on_empty="missing")["labels"][:] == [0, -1]
+    gaps = Dataset.from_dict({"annotator_labels": [[None, 1], [None, None]]})  # None is no answer, and not class 0
+    assert convert_column(gaps, "crowd", "hard", on_empty="missing")["labels"][:] == [1, -1]
+    assert convert_column(gaps, "crowd", "soft", on_empty="uniform")["soft_labels"][:] == [[0, 1], [0.5, 0.5]]
     masked = Dataset.from_dict({"labels": [[1, -1, 1]], "label_mask": [[1, 0, 1]]})
     assert convert_column(masked, "multi", "soft")["soft_labels"][0] == [0.5, 0, 0.5]
     multi = convert_column(Dataset.from_dict({"labels": [0, -1, 1]}), "hard", "multi", target_column="sets")
