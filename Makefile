@@ -18,7 +18,7 @@ test: $(STAMP)-dev lint types
 	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(STAMP)-dev lint types
-	$(PYTEST) -m "not gpu"
+	$(PYTEST) -m "not gpu" --hypothesis-profile=new
 
 lint: $(STAMP)-dev
 	$(VENV)/bin/ruff check .
