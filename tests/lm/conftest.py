@@ -185,10 +185,11 @@ class Server:
             self.running += 1
             self.most_running = max(self.most_running, self.running)
         try:
-            self._reply(handler, self.answer(body, number))
+            answer = self.answer(body, number)
         finally:
-            with self._lock:
+            with self._lock:  # before the reply is out: the next request may come at once
                 self.running -= 1
+        self._reply(handler, answer)
 
     @staticmethod
     def _reply(handler: BaseHTTPRequestHandler, answer: Any) -> None:
