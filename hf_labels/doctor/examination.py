@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hf_labels.doctor import bags, labels, noise, rows
+from hf_labels.doctor import bags, calibration, labels, noise, plural, rows
 from hf_labels.doctor.features import features_of
 from hf_labels.doctor.reading import Patient, read_patient
 from hf_labels.doctor.report import LEVELS, DoctorReport, Finding
+from hf_labels.labels.columns import class_names
 
 
 def examine(
@@ -100,6 +101,8 @@ def command_of(patient: Patient) -> dict[str, str]:
         command["no bag"] = "yes"
     if patient.image and not patient.text:
         command["image"] = patient.image
+    if patient.label and class_names(patient.data, patient.label) and not patient.derived:
+        command["named"] = "yes"
     if patient.derived:
         command["derived"] = patient.kinds[patient.derived]
         command["target"] = patient.label or ""
@@ -124,7 +127,8 @@ def _checks(
     if features is not None:
         yield lambda: rows.near_duplicates(patient, features, seed)
         yield lambda: noise.noise(patient, features, encoded_by, seed=seed)
+        yield lambda: plural.plural_noise(patient, features, encoded_by, seed)
     yield lambda: rows.leakage(patient, features, others, seed)
     yield lambda: rows.unknown_classes(patient)
     yield lambda: rows.shift(patient, seed=seed)
-    yield lambda: noise.calibration(patient, seed=seed)
+    yield lambda: calibration.calibration(patient, seed=seed)

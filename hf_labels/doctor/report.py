@@ -75,9 +75,10 @@ class DoctorReport:
 
     def treatments(self, finding: Finding) -> tuple[Treatment, ...]:
         """Methods of the catalog that treat what was found, the exact command with each."""
-        if not finding.is_ill:
+        if not finding.is_ill and finding.problem != "plural":  # sets of labels are no illness
             return ()
-        return treatments_for(finding.problem, self.dataset, self.command)
+        flagged: dict[str, str] = {"flagged": str(finding.values["flagged"])} if "flagged" in finding.values else {}
+        return treatments_for(finding.problem, self.dataset, {**self.command, **flagged})
 
     def text(self) -> str:
         """The short report."""

@@ -1,15 +1,12 @@
-"""Which methods of the catalog treat what the doctor finds, with commands that run as they stand."""
+"""Which methods of the catalog treat what the doctor finds."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hf_labels import catalog
-
-MODEL = "distilbert/distilroberta-base"
-ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+from hf_labels.doctor.commands import command_for
 
 
 @dataclass(frozen=True)
@@ -27,69 +24,6 @@ class Treatment:
     command: str
     ready: bool
 
-
-_LOAD = "from hf_labels.data.load import load_data\ndata = load_data({source}, split={split}{config})\n{encode}"
-_LISTS = "from hf_labels.data.load import parse_list_cells\ndata = parse_list_cells(data)\n"
-_ENCODE = "from hf_labels.labels.kinds import encode_labels\ndata = encode_labels(data, {label})\n"
-_DERIVE = (
-    "from hf_labels.labels.kinds import convert_column\n"
-    "data = convert_column(data, {kind}, 'hard', column={label}, target_column={target}{empty})\n"
-)
-_REPAIR = "from hf_labels.labels.kinds import repair_column\ndata = repair_column(data, {kind}, {label})\n"
-_GOOD = (
-    "good = [p and None not in p and min(p) >= 0 and abs(sum(p) - 1) <= 1e-3 for p in data[{label}][:]]\n"
-    "data = data.select([row for row, is_good in enumerate(good) if is_good])\n"
-)
-_WITH = "data = data.select([row for row, one in enumerate(data[{column}][:]) if one])  # without text no features\n"
-_IN_BAG = "data = data.select([row for row, one in enumerate(data[{column}][:]) if one not in (None, -1)])\n"
-_LABELLED = (
-    "data = data.select([row for row, k in enumerate(data[{label}][:]) if k >= 0])  # the others have no label\n"
-)
-_TRAIN = (
-    "hf-labels train {slug} --dataset {shell} --model {model} --text_column {text_word} --label_column {label_word} "
-    "{places}"
-)
-_OUT = "--output_dir out/{slug}"
-_ISSUES = "issues = find_label_issues(data, probs, {label})\ncleaned = issues.apply(data, 'filter', {label})"
-_CODE: dict[str, str] = {
-    "confident images": _LOAD
-    + "from hf_labels import cross_fit, find_label_issues\n"
-    + "from hf_labels.doctor.features import thumbnails\n"
-    + "probs = cross_fit(thumbnails(data, {image}), data, label_column={label})\n"
-    + _ISSUES,
-    "confident_learning": _LOAD
-    + "from hf_labels import cross_fit, find_label_issues\n"
-    + "probs = cross_fit({encoder}, data, label_column={label}, text_column={text})\n"
-    + _ISSUES,
-    "crowd_soft_labels": _LOAD
-    + "from hf_labels import aggregate_annotations\n"
-    + "found = aggregate_annotations(data, 'average', worker_column=None, label_column={crowd}, on_empty='uniform')\n"
-    + "data = found.to_dataset(data)",
-    "crowd answers": _LOAD
-    + "from hf_labels import aggregate_annotations\n"
-    + "found = aggregate_annotations(\n"
-    + "    data, 'average', item_column={item}, worker_column={worker}, label_column={label}\n"
-    + ")\n"
-    + "data = found.to_dataset()  # a row per item",
-    "llp_bp": _LOAD
-    + "from hf_labels import llp_pseudo_labels\n"
-    + "from hf_labels.data.encoders import make_encoder\n"
-    + "from hf_labels.labels.llp_bp import bag_proportions\n"
-    + "bags = data[{bag}][:]\n"
-    + "counts = bag_proportions(bags, dict(zip(bags, data[{proportion}][:])))\n"
-    + "x = make_encoder({encoder}, None).encode(data[{text}][:])\n"
-    + "found = llp_pseudo_labels(x, bags, counts, lambda_s=1.0, length_scale='median')\n"
-    + "data = found.to_dataset(data)",
-    "lp_icp": "hf-labels card lp_icp",
-    "llm_label_errors": "hf-labels card llm_label_errors",
-    "unsupervised_prompt_learning": "hf-labels card unsupervised_prompt_learning",
-    "tnt_llm": "hf-labels card tnt_llm",
-    "kg_zero_shot": "hf-labels card kg_zero_shot",
-    "latent_label_shift": "hf-labels card latent_label_shift",
-    "crosstune": _TRAIN + _OUT,
-    "zero_shot_tc": _TRAIN + _OUT,
-    "soft_labels": _TRAIN + _OUT,
-}
 
 TREATMENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "noise": (
@@ -126,9 +60,7 @@ TREATMENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "shift": (("latent_label_shift", "classes and mixtures of domains whose mixtures differ"),),
 }
 
-
-_OF_TEXT = ("confident_learning", "crosstune", "zero_shot_tc", "llp_bp")
-_ONE_LABEL = ("confident_learning", "crosstune", "zero_shot_tc")
+_ONE_LABEL = ("crosstune", "zero_shot_tc", "llm_label_errors")
 
 
 def treatments_for(problem: str, dataset: str, command: Mapping[str, str]) -> tuple[Treatment, ...]:
@@ -149,80 +81,6 @@ def treatments_for(problem: str, dataset: str, command: Mapping[str, str]) -> tu
         if method is None:
             continue
         ready = method.status == "ready"
-        text = _command(slug, dataset, command) if ready else ""
+        text = command_for(slug, dataset, command) if ready else ""
         found.append(Treatment(slug, why if ready else f"{why} (planned)", text, ready))
     return tuple(found)
-
-
-def _command(slug: str, dataset: str, given: Mapping[str, str]) -> str:
-    text, label = given.get("text", "text"), given.get("label", "labels")
-    hard = given.get("target", "labels") if given.get("derived") else label
-    split, config = given.get("split", "train"), given.get("config")
-    encode = _LISTS if given.get("lists") else ""
-    if slug == "confident_learning":
-        encode += _hard_labels(given, label, hard)
-    places = f"--train_split {_word(split)} " if split != "train" else ""
-    places += f"--dataset_config {_word(config)} " if config else ""
-    if slug == "crowd_soft_labels" and given.get("crowd") and given.get("nulls"):
-        encode += _REPAIR.format(kind="'crowd'", label=repr(given["crowd"]))
-    if slug == "llp_bp" and given.get("no bag"):
-        encode += _IN_BAG.format(column=repr(given.get("bag", "bag_id")))
-    if slug in ("confident_learning", "llp_bp") and given.get("no text"):
-        encode += _WITH.format(column=repr(text))
-    code = "crowd answers" if slug == "crowd_soft_labels" and given.get("worker") else slug
-    if slug == "confident_learning" and "image" in given:
-        code = "confident images"
-    elif slug in _OF_TEXT and "text" not in given:
-        code = ""  # there is no input for its command
-    found = _CODE.get(code, "hf-labels card {slug}").format(
-        slug=slug,
-        encode=encode,
-        source=repr(dataset),
-        shell=_word(dataset),
-        split=repr(split),
-        config=f", config={config!r}" if config else "",
-        places=places,
-        text=repr(text),
-        label=repr(hard),
-        text_word=_word(text),
-        label_word=_word(label),
-        item=repr(given.get("item", "task")),
-        worker=repr(given.get("worker", "worker")),
-        image=repr(given.get("image", "image")),
-        crowd=repr(given.get("crowd", "annotator_labels")),
-        bag=repr(given.get("bag", "bag_id")),
-        proportion=repr(given.get("proportion", "proportion")),
-        model=MODEL,
-        encoder=repr(ENCODER),
-    )
-    if slug == "crowd_soft_labels" and given.get("crowd") and given.get("text"):
-        words = ["hf-labels", "train", slug, "--dataset", dataset, "--model", MODEL, "--text_column", text]
-        words += ["--label_column", given["crowd"]]
-        found += f"\n# or, to train on it: {' '.join(map(_word, words))} {places}{_OUT.format(slug=slug)}"
-    return found
-
-
-def _hard_labels(given: Mapping[str, str], label: str, hard: str) -> str:
-    """Code that makes one class id of each row, as the doctor did, and leaves rows without one out."""
-    kind = given.get("derived") or "hard"
-    code = ""
-    if kind == "soft" and given.get("bad soft"):
-        code += _GOOD.format(label=repr(label))
-    elif given.get("nulls") and not given.get("encode"):
-        code += _REPAIR.format(kind=repr(kind), label=repr(label))
-    if given.get("encode"):
-        code += _ENCODE.format(label=repr(label))
-    if given.get("derived"):
-        empty = ", on_empty='missing'" if kind == "crowd" else ""
-        code += _DERIVE.format(kind=repr(kind), label=repr(label), target=repr(hard), empty=empty)
-    return code + (_LABELLED.format(label=repr(hard)) if given.get("missing") else "")
-
-
-def _word(text: str) -> str:
-    """A word for a shell, on one line whatever is in it."""
-    if text.isprintable():
-        return shlex.quote(text)
-    inside = "".join(
-        "\\'" if c == "'" else c if c.isprintable() else ascii(c)[1:-1] for c in text.replace("\\", r"\\")
-    )
-    return f"$'{inside}'"

@@ -339,6 +339,12 @@ def multilabel_issues(
     given, probs = np.asarray(labels), np.asarray(pred_probs, dtype=np.float64)
     if given.ndim != 2 or given.shape != probs.shape:
         raise ValueError(f"`labels` and `pred_probs` must be (N, K) both, got {given.shape} and {probs.shape}.")
+    if not np.isin(given, (0, 1)).all():
+        row, k = np.argwhere(~np.isin(given, (0, 1)))[0]
+        raise ValueError(
+            f"`labels` holds {given[row, k]} at row {row}, label {k}; expected 0 or 1. Leave such rows out."
+        )
+    given = given.astype(np.int64)  # `encode_labels` writes floats, as losses want them
     flags, quality = np.zeros(given.shape, dtype=bool), np.ones(given.shape)
     for k in range(given.shape[1]):
         if (given[:, k] == given[0, k]).all():
@@ -349,8 +355,8 @@ def multilabel_issues(
         quality[:, k] = found.quality(rank_by)
     suggested = np.where(flags, 1 - given, given)
     return LabelIssues(
-        given.astype(np.int64),
-        suggested.astype(np.int64),
+        given,
+        suggested,
         quality.min(1),
         np.asarray(flags.any(1)),
         tuple(names) if names is not None else None,

@@ -223,7 +223,7 @@ def test_commands_know_split_configuration_and_rows_to_leave_out(tmp_path):
 def test_multi_labels_get_no_command_for_one_label_a_row():
     report = look(labels=[[1, 0], [0, 0]] * 60)
     slugs = {t.slug for one in report.findings for t in report.treatments(one) if t.ready}
-    assert not slugs & {"crosstune", "zero_shot_tc", "confident_learning"}
+    assert not slugs & {"crosstune", "zero_shot_tc", "llm_label_errors"}
 
 
 def test_images_get_a_command_for_images(tmp_path):

@@ -177,6 +177,10 @@ def test_multilabel(caplog):
     assert (issues.suggested == true).mean() > (given == true).mean()
     per_label = [ConfidentLearning(given[:, k], np.stack([1 - probs[:, k], probs[:, k]], 1)).find() for k in range(3)]
     assert (issues.is_issue == np.any(per_label, 0)).all()
+    floats = find_label_issues(Dataset.from_dict({"labels": given.astype(float).tolist()}), probs)  # `encode_labels`
+    assert (floats.suggested == issues.suggested).all() and floats.given.dtype == np.int64
+    with pytest.raises(ValueError, match=r"holds 0.5 at row 7, label 1; expected 0 or 1"):
+        multilabel_issues(np.where(np.arange(900).reshape(300, 3) == 22, 0.5, given), probs)
     given[:, 1] = 0
     with caplog.at_level(logging.WARNING):
         issues = multilabel_issues(given, probs, names=("a", "b", "c"))
