@@ -73,6 +73,12 @@ def set_of_ids(column: Any) -> bool:
     return len(np.unique(rows * MAX_CLASSES + column.values)) == len(rows)
 
 
+def are_binary(column: Any) -> bool:
+    """Rows of 1, 0 and -1 or None (unknown), all of one length."""
+    table = table_of(column)
+    return table is not None and column.names is None and bool(np.isin(table[~np.isnan(table)], (-1, 0, 1)).all())
+
+
 def multi_rows(parts: Sequence[Any], name: str) -> tuple[list[Any], tuple[str, ...]] | None:
     """Multi labels, as 0/1 rows, sets of names or sets of ids, as rows of 1, 0 and -1 over the same columns.
 
@@ -92,7 +98,7 @@ def multi_rows(parts: Sequence[Any], name: str) -> tuple[list[Any], tuple[str, .
         if not 0 < len(names) <= MAX_CLASSES:
             return None
         tables = [read_column(encode_labels(part, name, names), name).matrix() for part in parts]
-    elif table is not None and first.names is None and np.isin(table[~np.isnan(table)], (-1, 0, 1)).all():
+    elif table is not None and are_binary(first):
         found = [table_of(one) for one in columns]
         if any(one is None or one.shape[1] != table.shape[1] for one in found):
             return None

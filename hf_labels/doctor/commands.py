@@ -35,7 +35,10 @@ _KNOWN = (
     "data = data.select([row for row, cells in enumerate(data[{label}][:]) if cells is not None])  # the others are "
     "unknown\n"
 )
-_COMPLETE = "data = data.select([row for row, cells in enumerate(data[{label}][:]) if cells and min(cells) >= 0])\n"
+_COMPLETE = (
+    "known = [cells is not None and all(c in (0, 1) for c in cells) for cells in data[{label}][:]]\n"
+    "data = data.select([row for row, is_known in enumerate(known) if is_known])\n"
+)
 _ISSUES = (
     "issues = find_label_issues(data, probs, {label})\n"
     "suspects = issues.ranked()[:{count}]  # look at them before they go\n"

@@ -257,7 +257,7 @@ def _read_multi(found: Patient, name: str) -> bool:
     (found.data, *others), found.names = done
     if others:
         found.evaluation = others[0]
-    if own.is_text or own.names is not None:
+    if not columns.are_binary(own):
         found.steps.add("encode")
     return True
 

@@ -135,3 +135,14 @@ def test_sets_of_labels_get_prediction_sets_and_suspects(tmp_path):
     assert {"label_quality", "suggested_label"} <= set(suspects.column_names)
     assert np.mean([wrong[ROWS.index(text)] for text in suspects["text"][:20]]) > 0.9
     assert load_from_disk(tmp_path / "x")["labels"][3] is None
+
+
+def test_sets_of_ids_and_rows_with_unknown_cells_are_read_as_the_doctor_does(tmp_path):
+    wrong = np.arange(COUNT) % 9 == 0
+    ids = np.where(wrong, (LABELS + 1) % 3, LABELS)
+    report = saved(tmp_path / "ids", labels=[[int(k)] if row % 5 else [int(k), 3] for row, k in enumerate(ids)])
+    assert run(command_of(report, "confident_learning"))["issues"].given.shape == (COUNT, 4)
+    rows = np.eye(3, dtype=np.int64)[ids]
+    rows[::10, 1] = -1
+    report = saved(tmp_path / "rows", labels=[[None if k < 0 else k for k in row] for row in rows.tolist()])
+    assert run(command_of(report, "confident_learning"))["issues"].given.shape == (COUNT - COUNT // 10, 3)
