@@ -39,8 +39,7 @@ def load_gguf(folder: str | os.PathLike[str], gguf_file: str, *, keep_converted:
         folder (`str`): Where the file is, or a Hub id.
         gguf_file (`str`): Name of the file in it.
         keep_converted (`bool`, *optional*, defaults to `True`): Keep the converted model in `gguf/` of the user's
-            cache
-            folder (`$HF_LABELS_CACHE`, else `~/.cache/hf_labels`), and use it the next time.
+            cache folder (`$HF_LABELS_CACHE`, else `~/.cache/hf_labels`), and use it the next time.
 
     Raises:
         ImportError: If the package `gguf` is not installed.

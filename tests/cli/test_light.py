@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from importlib import import_module
 
 import pytest
@@ -14,24 +13,16 @@ HEAVY = ("torch", "transformers", "datasets", "numpy", "huggingface_hub", "sente
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["methods"], ["methods", "--help"], ["--version"]])
-def test_help_loads_nothing_heavy_and_is_fast(words):
+def test_help_loads_nothing_heavy_and_little_else(words):
     code = (
         "import sys, json\nfrom hf_labels.cli import main\n"
         f"code = main({words!r})\n"
-        f"print(json.dumps([code, [m for m in {HEAVY!r} if m in sys.modules]]))"
+        f"print(json.dumps([code, [m for m in {HEAVY!r} if m in sys.modules], len(sys.modules)]))"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    assert json.loads(done.stdout.splitlines()[-1]) == [0, []], done.stderr
-    assert seconds < 1.0 or _slow_machine() and seconds < 4.0
-
-
-def _slow_machine() -> bool:
-    """Whether starting Python alone takes so long that a second means nothing."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import argparse, json"], check=True)
-    return time.perf_counter() - start > 0.2
+    code, heavy, modules = json.loads(done.stdout.splitlines()[-1])
+    assert (code, heavy) == (0, []), done.stderr
+    assert modules < 200  # 70 of them are Python's own at the start
 
 
 def test_no_command_and_unknown_command(cli):

@@ -28,17 +28,13 @@ def test_a_missing_file_or_reader_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_real_model_answers_scores_and_starts_fast_the_second_time(tmp_path, monkeypatch):
-    import time
-
+def test_the_real_model_answers_scores_and_is_converted_once(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_LABELS_CACHE", str(tmp_path))
     try:
         path = smollm2_gguf_path()
     except ImportError as error:
         pytest.skip(str(error))
-    start = time.monotonic()
     lm = TransformersLM.from_gguf(path.parent, path.name, batch_size=4)
-    first = time.monotonic() - start
     assert 134e6 < lm.model.num_parameters() < 135e6 and lm.tokenizer.chat_template
     text = lm.generate_text(["What is the capital of France? Answer with one word."], max_new_tokens=8)[0]
     assert "Paris" in text
@@ -51,8 +47,8 @@ def test_the_real_model_answers_scores_and_starts_fast_the_second_time(tmp_path,
     assert liked > 0.5 and liked - hated > 0.1, "a small model leans to one word, but the review moves it"
     singly = TransformersLM(lm.model, lm.tokenizer, batch_size=1).score_labels(prompts, ["Positive", "Negative"])
     assert np.abs(singly.logprobs - scores.logprobs).max() < 1e-3
-    start = time.monotonic()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # the converted model is kept: no GGUF reader
     again = TransformersLM.from_gguf(path.parent, path.name)
-    assert time.monotonic() - start < first / 2, "the converted model is kept"
+    monkeypatch.undo()
     assert np.abs(again.score_labels(prompts, ["Positive", "Negative"]).logprobs - scores.logprobs).max() < 1e-3
     assert again.get_config()["revision"] == lm.revision and len(lm.revision) == 16
