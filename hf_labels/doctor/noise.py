@@ -79,36 +79,45 @@ def _suspects(
     other = int((guess != y)[sure].sum())
     rate, low, high = share(other, int(sure.sum()))
     everywhere = _rate(cl)
+    apart = everywhere > high
     ends = _interval(y, probs, everywhere, resamples, np.random.default_rng(seed))
     low, high = min(low, ends[0]), max(high, ends[1])
-    flagged = issues.ranked()[: round(rate * len(y))]
-    keys = keys_of(patient, patient.data)
+    count, ranked = round(rate * len(y)), issues.ranked()
+    likely, others = ranked[:count], ranked[count:] if apart else ranked[:0]
+    told = f"Estimated noise rate {percent(rate)}" + (f" to {percent(everywhere)}" if apart else "")
+    told += f" (95 % interval {percent(low)} to {percent(high)}); {len(likely)} rows are likely wrong"
+    said = f"confident learning over all rows says {percent(everywhere)}"
+    if apart:
+        said += (
+            ": the truth is near the first number if the features are weak, near this one if labels are wrong where "
+        )
+        said += "rows are hard to tell"
+    keys, accuracy = keys_of(patient, patient.data), float((guess == y).mean())
     table = [
         (int(rows[i]), _cut(keys[rows[i]]) if patient.text else "", names[y[i]], names[int(issues.suggested[i])])
         + (float(issues.quality[i]),)
-        for i in flagged[:SHOWN]
+        for i in [*likely, *others][:SHOWN]
     ]
-    accuracy = float((guess == y).mean())
-    details = (
-        f"of the rows whose label the {name} features tell best, another label is on {shown(other, int(sure.sum()))};",
-        f"confident learning over all rows says {percent(everywhere)}, and takes what the features cannot tell apart "
-        f"for noise: they tell {percent(accuracy)} of the labels out of sample. Look at rows before you change them.",
-    )
     return Finding(
         "noise",
-        "problem" if low > 0.05 else "warning" if low > 0.01 else "good",
-        f"Estimated noise rate {percent(rate)} (95 % interval {percent(low)} to {percent(high)}); "
-        f"{len(flagged)} rows are likely wrong",
+        "problem" if low > 0.05 else "warning" if low > 0.01 or (apart and everywhere > 0.05) else "good",
+        told + (f", {len(others)} more may be" if len(others) else ""),
         rate,
         low,
         high,
-        details,
+        (
+            f"of the rows whose label the {name} features tell best, another label is on "
+            f"{shown(other, int(sure.sum()))};",
+            f"{said}. Of all labels the features tell {percent(accuracy)} out of sample. Look at rows before you "
+            "change them.",
+        ),
         ("row", "input", "label", "suggested", "quality"),
         tuple(table),
         (functools.partial(_confusions, cl.joint, names),) if len(names) <= 30 else (),
         {
-            "rows": [int(rows[i]) for i in flagged[:KEPT]],
-            "flagged": len(flagged),
+            "rows": [int(rows[i]) for i in likely[:KEPT]],
+            "flagged": len(likely),
+            "may_be": [int(rows[i]) for i in others[:KEPT]],
             "accuracy": accuracy,
             "confident_learning": everywhere,
         },

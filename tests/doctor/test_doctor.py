@@ -37,6 +37,27 @@ def test_planted_noise_is_within_its_interval_and_the_wrong_rows_are_named(rate)
     assert any(t.slug == "confident_learning" for t in report.treatments(found))
 
 
+def test_where_labels_are_wrong_on_hard_rows_both_rates_are_told():
+    """Words of two subjects in a text: the more even they are, the oftener its label is wrong."""
+    rng = np.random.default_rng(0)
+    own, rows = rng.integers(0, 6, 2000), []
+    names = list(WORDS)[:2]
+    labels = rng.integers(0, 2, 2000)
+    for k, other in zip(labels, own // 2, strict=True):
+        words = [*rng.choice(WORDS[names[k]], 6 - other), *rng.choice(WORDS[names[1 - k]], other)]
+        rows.append(" ".join(words) + f" {rng.integers(10**9)}")
+    wrong = rng.random(2000) < np.array([0.0, 0.08, 0.35])[own // 2]
+    report = examine(Dataset.from_dict({"text": rows, "labels": np.where(wrong, 1 - labels, labels)}), encoder="tfidf")
+    found = only(report, "Estimated noise rate")
+    assert found.low <= found.value < 0.01 and found.level == "warning"
+    assert 0.05 < found.values["confident_learning"] < found.high
+    may_be = found.values["may_be"]
+    assert (
+        f" to {100 * found.values['confident_learning']:.1f} % (95 %" in found.title and "more may be" in found.title
+    )
+    assert wrong[may_be].mean() > 0.9 and len(may_be) > 0.4 * wrong.sum()
+
+
 def test_balance_tail_and_missing_classes():
     labels = [0] * 400 + [1] * 100 + [2] * 5 + [-1] * 95
     data = Dataset.from_dict({"labels": labels}).cast_column("labels", ClassLabel(names=["a", "b", "c", "d"]))
