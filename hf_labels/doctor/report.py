@@ -83,13 +83,15 @@ class DoctorReport:
     def text(self) -> str:
         """The short report."""
         lines = [f"{self.dataset}", *(f"  {name}: {_short(value)}" for name, value in self.facts.items()), ""]
+        seen: set[str] = set()
         for finding in self.findings:
             lines.append(f"{_MARKS[finding.level]} {finding.title}")
             lines += [f"     {line}" for line in finding.details]
             for treatment in self.treatments(finding):
                 lines.append(f"     -> {treatment.slug}: {treatment.why}")
-                if treatment.ready:
-                    lines += [f"        {line}" for line in treatment.command.splitlines()]
+                code = ["as above"] if treatment.command in seen else treatment.command.splitlines()
+                lines += [f"        {line}" for line in code if treatment.ready]
+                seen.add(treatment.command)
         ill = sum(finding.is_ill for finding in self.findings)
         spent = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
         lines += ["", f"{ill} of {len(self.findings)} findings need attention. Time: {spent}."]

@@ -146,3 +146,15 @@ def test_sets_of_ids_and_rows_with_unknown_cells_are_read_as_the_doctor_does(tmp
     rows[::10, 1] = -1
     report = saved(tmp_path / "rows", labels=[[None if k < 0 else k for k in row] for row in rows.tolist()])
     assert run(command_of(report, "confident_learning"))["issues"].given.shape == (COUNT - COUNT // 10, 3)
+
+
+def test_the_same_code_is_printed_once():
+    wrong = (np.arange(COUNT) % 9 == 0)[:, None]
+    table = np.where(wrong, 1 - np.eye(3, dtype=np.int64)[LABELS], np.eye(3, dtype=np.int64)[LABELS])
+    twice = Dataset.from_dict({"text": [*ROWS, *ROWS[:60]], "labels": [*table.tolist(), *(1 - table[:60]).tolist()]})
+    report = examine(twice, encoder="tfidf")
+    commands = [t.command for one in report.findings for t in report.treatments(one) if t.ready]
+    said = report.text()
+    assert len(commands) - len(set(commands)) == 1 == said.count("\n        as above\n")  # conflicts, wrong labels
+    for command in set(commands):
+        assert said.count("".join(f"\n        {line}" for line in command.splitlines())) == 1
