@@ -84,21 +84,42 @@ def discriminants(
     The direction of a discriminant of two classes is the same for the pooled and for the total covariance, and the
     total one is the same for all labels. Scale and offset are those of a logistic regression on the score.
     """
-    from sklearn.linear_model import LogisticRegression
-
     x, known = np.asarray(features, dtype=np.float64), table >= 0
+    truth, sizes = table == 1, known.sum(0)
+    share = truth.sum(0) / sizes
+    surprise = -np.log(np.where(truth, share, 1 - share))  # of a cell, when only the shares are known
     best, found, useful = np.inf, np.empty(table.shape), np.empty(table.shape[1], bool)
     for scores in _scores(x, table, folds, seed):
-        probs, better, losses = np.empty(table.shape), np.empty(table.shape[1], bool), []
-        for k, rows in enumerate(known.T):
-            score, own = scores[:, k : k + 1] / max(float(scores[rows, k].std()), 1e-12), table[rows, k]
-            probs[:, k] = LogisticRegression(C=1e4).fit(score[rows], own).predict_proba(score)[:, 1]
-            pair = np.stack([1 - probs[rows, k], probs[rows, k]], 1)
-            better[k] = informed(pair, own)
-            losses.append(-np.log(np.maximum(pair[np.arange(len(own)), own], 1e-12)).mean())
-        if np.mean(losses) < best:
-            best, found, useful = float(np.mean(losses)), probs, better
+        probs = _calibrated(scores, truth, known)
+        losses = -np.log(np.maximum(np.where(truth, probs, 1 - probs), 1e-12))
+        gain = np.where(known, surprise - losses, 0.0)
+        mean = gain.sum(0) / sizes
+        spread = np.sqrt(np.where(known, (gain - mean) ** 2, 0.0).sum(0) / sizes)
+        loss = float((np.where(known, losses, 0.0).sum(0) / sizes).mean())
+        if loss < best:
+            best, found, useful = loss, probs, mean > 2 * spread / np.sqrt(sizes)
     return found, useful
+
+
+def _calibrated(scores: np.ndarray, truth: np.ndarray, known: np.ndarray, steps: int = 30) -> np.ndarray:
+    """Logistic regressions of each column of `truth` on the same column of `scores`, all at once (Newton steps)."""
+    sizes = known.sum(0)
+    middle = np.where(known, scores, 0.0).sum(0) / sizes
+    width = np.sqrt(np.where(known, (scores - middle) ** 2, 0.0).sum(0) / sizes)
+    x = (scores - middle) / np.maximum(width, 1e-12)
+    share = truth.sum(0) / sizes
+    slope, offset = np.zeros(len(share)), np.log(share / (1 - share))
+    for _ in range(steps):
+        probs = 1 / (1 + np.exp(-np.clip(slope * x + offset, -40, 40)))
+        miss, weight = np.where(known, probs - truth, 0.0), np.where(known, probs * (1 - probs), 0.0) + 1e-12
+        first, second = (miss * x).sum(0) + 1e-4 * slope, miss.sum(0)  # a slope of no end where a label is told surely
+        a, b, c = (weight * x * x).sum(0) + 1e-4, (weight * x).sum(0), weight.sum(0)
+        size = a * c - b * b
+        by, at = (c * first - b * second) / size, (a * second - b * first) / size
+        slope, offset = slope - np.clip(by, -2, 2), offset - np.clip(at, -2, 2)
+        if max(np.abs(by).max(), np.abs(at).max()) < 1e-6:
+            break
+    return 1 / (1 + np.exp(-np.clip(slope * x + offset, -40, 40)))
 
 
 def _scores(x: np.ndarray, table: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ from datasets import Dataset
 from doctor_toys import WORDS, only
 
 from hf_labels.doctor import examine
-from hf_labels.doctor.linear import discriminants, surest
+from hf_labels.doctor.linear import _calibrated, discriminants, surest
 
 NAMES = sorted(WORDS)
 
@@ -106,3 +106,20 @@ def test_the_surest_rows_are_a_tenth_of_each_guessed_class_or_half_of_small_data
         assert (own & found).sum() == np.ceil(0.1 * own.sum())
         assert sure[own & found].min() >= sure[own & ~found].max()
     assert surest(np.zeros(10, np.int64), sure[:10]).sum() == 5
+
+
+def test_all_logistic_regressions_at_once_equal_one_by_one():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(500, 6)) * [1, 10, 0.01, 1, 1, 300] + [0, 50, 0, -3, 0, 0]
+    standard = (scores - scores.mean(0)) / scores.std(0)
+    truth = rng.random((500, 6)) < 1 / (1 + np.exp(-standard * [2, 1, 0, -1, 4, 8] - [0, -2, 1, 0, 0, -3]))
+    truth[:, 4] = standard[:, 4] > 0.5  # told surely
+    known = rng.random((500, 6)) < 0.9
+    found = _calibrated(scores, truth & known, known)
+    for k in (0, 1, 2, 3, 5):
+        own = known[:, k]
+        one = LogisticRegression(C=1e4, tol=1e-8).fit(standard[own, k : k + 1], truth[own, k])
+        assert np.allclose(found[:, k], one.predict_proba(standard[:, k : k + 1])[:, 1], atol=2e-4)
+    assert ((found[:, 4] > 0.5) == truth[:, 4])[known[:, 4]].mean() > 0.99 and np.isfinite(found).all()
