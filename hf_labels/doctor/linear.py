@@ -116,7 +116,8 @@ def _calibrated(scores: np.ndarray, truth: np.ndarray, known: np.ndarray, steps:
         a, b, c = (weight * x * x).sum(0) + 1e-4, (weight * x).sum(0), weight.sum(0)
         size = a * c - b * b
         by, at = (c * first - b * second) / size, (a * second - b * first) / size
-        slope, offset = slope - np.clip(by, -2, 2), offset - np.clip(at, -2, 2)
+        short = np.minimum(1.0, 2 / np.maximum(np.maximum(np.abs(by), np.abs(at)), 1e-12))
+        slope, offset = slope - short * by, offset - short * at
         if max(np.abs(by).max(), np.abs(at).max()) < 1e-6:
             break
     return 1 / (1 + np.exp(-np.clip(slope * x + offset, -40, 40)))
