@@ -73,7 +73,8 @@ def balance(patient: Patient) -> Iterator[Finding]:
         said += [f"without any row: {_list(absent)}"] if absent else []
         title = f"{_classes(len(few))} fewer than {FEW} rows" if few else f"{_classes(len(absent))} no row"
         title += f", {len(absent)} none" if few and absent else ""
-        yield Finding("few", "warning", title, details=tuple(said), values={"few": few, "absent": absent})
+        problem = "absent" if absent else "few"
+        yield Finding(problem, "warning", title, details=tuple(said), values={"few": few, "absent": absent})
 
 
 def _classes(count: int) -> str:

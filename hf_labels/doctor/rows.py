@@ -257,7 +257,7 @@ def unknown_classes(patient: Patient) -> Iterator[Finding]:
     title = f"Rows of `{patient.evaluated}` of a class that `{patient.split}` has no row of: {shown(lost, len(ids))}"
     values = {"classes": [patient.names[i] for i in new]}
     level = "problem" if lost > 0.01 * len(ids) else "warning"
-    yield Finding("few", level, title, *share(lost, len(ids)), details=(f"classes: {names}",), values=values)
+    yield Finding("absent", level, title, *share(lost, len(ids)), details=(f"classes: {names}",), values=values)
 
 
 def shift(patient: Patient, resamples: int = 500, seed: int = 0) -> Iterator[Finding]:

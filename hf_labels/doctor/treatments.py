@@ -34,6 +34,10 @@ TREATMENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "crowd": (("crowd_soft_labels", "weighs the annotators and gives one distribution per item"),),
     "few": (
         ("crosstune", "learns from few labels and the descriptions of the classes"),
+        ("zero_shot_tc", "classifies by entailment with names of classes"),
+    ),
+    "absent": (
+        ("crosstune", "learns from few labels and the descriptions of the classes"),
         ("kg_zero_shot", "takes classes without examples from a knowledge graph"),
         ("zero_shot_tc", "classifies by entailment with names of classes"),
     ),
