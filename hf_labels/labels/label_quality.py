@@ -122,7 +122,11 @@ def _adjusted(labels: np.ndarray, probs: np.ndarray, thresholds: np.ndarray) -> 
 
 
 def ensemble_label_quality(
-    labels: Any, pred_probs_list: Sequence[Any], method: str = "self_confidence", weights: str | Any = "accuracy"
+    labels: Any,
+    pred_probs_list: Sequence[Any],
+    method: str = "self_confidence",
+    weights: str | Any = "accuracy",
+    adjust_pred_probs: bool = False,
 ) -> np.ndarray:
     """Weighted mean of the scores of several models, `(N,)`.
 
@@ -131,7 +135,9 @@ def ensemble_label_quality(
         pred_probs_list (sequence of arrays of shape `(N, K)`): Out-of-sample probabilities of M models.
         method (`str`, *optional*): As in [`label_quality`].
         weights (`str` or array of shape `(M,)`, *optional*): `uniform`, `accuracy` (agreement with the labels),
-            `log_loss_search` (`exp(-T log loss)`, T chosen by the log loss of the mixture), or numbers.
+            `log_loss_search` (`exp(-T log loss)`, T chosen by the log loss of the mixture; a model's own probabilities
+            count as at least 1e-6 in it), or numbers.
+        adjust_pred_probs (`bool`, *optional*, defaults to `False`): As in [`label_quality`], for each model.
 
     Raises:
         ValueError: For no model, other weights, or data as in [`check_probs`].
@@ -142,7 +148,7 @@ def ensemble_label_quality(
     for each in pred_probs_list:
         given, checked = check_probs(labels, each)
         probs.append(checked)
-    scores = np.stack([score_rows(given, each, None, method, False) for each in probs])
+    scores = np.stack([score_rows(given, each, None, method, adjust_pred_probs) for each in probs])
     shares = _weights(given, probs, weights)
     out: np.ndarray = shares @ scores
     return out
@@ -162,7 +168,7 @@ def _weights(labels: np.ndarray, probs: list[np.ndarray], weights: Any) -> np.nd
     if weights == "accuracy":
         found = np.array([(each.argmax(1) == labels).mean() for each in probs])
         return found / found.sum() if found.sum() > 0 else np.full(count, 1 / count)
-    losses = np.array([_log_loss(labels, each) for each in probs])
+    losses = np.array([_log_loss(labels, np.maximum(each, TOLERANCE)) for each in probs])  # one sure error is not all
     options = [np.exp(-t * (losses - losses.min())) for t in _TEMPERATURES]
     options = [each / each.sum() for each in options]
     found_losses = [_log_loss(labels, sum(w * p for w, p in zip(each, probs, strict=True))) for each in options]

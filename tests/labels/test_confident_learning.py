@@ -109,6 +109,32 @@ def test_scores_and_ensembles():
     assert ((adjusted >= 0) & (adjusted <= 1)).all() and not np.allclose(adjusted, both[0])
 
 
+def test_ensembles_of_adjusted_scores():
+    other = noisy(seed=1)[2]
+    both = [label_quality(GIVEN, p, "normalized_margin", adjust_pred_probs=True) for p in (PROBS, other)]
+    found = ensemble_label_quality(GIVEN, [PROBS, other], "normalized_margin", "uniform", adjust_pred_probs=True)
+    np.testing.assert_allclose(found, np.mean(both, 0))
+
+
+def test_one_sure_error_is_not_all_of_a_models_log_loss():
+    labels = np.array([0, 1, 0, 1])
+    sure = np.array([[0.999, 0.001], [0.001, 0.999], [0.999, 0.001], [1 - 1e-12, 1e-12]])
+    unsure = np.array([[0.1, 0.9], [0.9, 0.1], [0.1, 0.9], [0.2, 0.8]])
+
+    def loss(probs):  # as the reference: a model's probabilities are at least 1e-6 and sum to 1 again
+        return -np.mean([np.log(row[label] / row.sum()) for row, label in zip(probs, labels, strict=True)])
+
+    best = None
+    for temperature in (1e-4, 1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2, 2e2):
+        weights = np.exp([-temperature * loss(np.maximum(probs, 1e-6)) for probs in (sure, unsure)])
+        weights /= weights.sum()
+        mixed = loss(weights[0] * sure + weights[1] * unsure)
+        best = (mixed, weights) if best is None or mixed < best[0] else best
+    found = ensemble_label_quality(labels, [sure, unsure], weights="log_loss_search")
+    expected = best[1][0] * label_quality(labels, sure) + best[1][1] * label_quality(labels, unsure)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 def test_block_boundaries_and_float32(monkeypatch):
     import hf_labels.labels.confident_joint as module
 

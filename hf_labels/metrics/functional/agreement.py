@@ -112,10 +112,10 @@ def cohen_kappa(one: Any, two: Any, num_classes: int | None = None) -> float:
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"Both raters must have one class id per item, got {first.shape} and {second.shape}.")
     table, classes = _ratings(np.stack([first, second], axis=1), num_classes)
-    joint = np.zeros((classes, classes))
-    np.add.at(joint, (table[:, 0], table[:, 1]), 1.0 / len(table))
-    chance = float(joint.sum(0) @ joint.sum(1))
-    return (float(np.trace(joint)) - chance) / (1 - chance) if chance < 1.0 else float("nan")
+    joint = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(joint, (table[:, 0], table[:, 1]), 1)
+    count, chance = len(table), int(joint.sum(0) @ joint.sum(1))  # whole numbers: sums of shares may miss 1
+    return (int(np.trace(joint)) * count - chance) / (count**2 - chance) if chance < count**2 else float("nan")
 
 
 def weighted_f1_matrix(annotations: Any, num_classes: int | None = None) -> np.ndarray:

@@ -11,8 +11,8 @@ def replay(function: str, inputs: dict, params: dict) -> dict:
     labels = np.array(inputs["labels"])
     if "pred_probs_list" in inputs:
         how = params["weight_ensemble_members_by"]
-        method = params.get("method", "self_confidence")
-        return {"scores": ensemble_label_quality(labels, inputs["pred_probs_list"], method, how)}
+        method, adjust = params.get("method", "self_confidence"), params.get("adjust_pred_probs", False)
+        return {"scores": ensemble_label_quality(labels, inputs["pred_probs_list"], method, how, adjust)}
     probs = np.array(inputs["pred_probs"])
     if "confident_joint" in inputs:
         counts = np.bincount(labels, minlength=probs.shape[1])

@@ -34,7 +34,10 @@ def replay(function: str, inputs: dict, params: dict) -> dict:
 def _mixture(function: str, inputs: dict, params: dict) -> np.ndarray:
     if "tol" in params or "centroid" in function.lower():
         return votes.jensen_shannon_centroid(
-            inputs["distributions"], max_iter=params.get("max_iter", 1000), tol=params.get("tol", 1e-10)
+            inputs["distributions"],
+            inputs.get("weights"),
+            max_iter=params.get("max_iter", 1000),
+            tol=params.get("tol", 1e-10),
         )
     if "product" in function:
         return votes.conflation(inputs["distributions"])
@@ -87,7 +90,8 @@ def _aggregate(name: str, data: CrowdAnnotations, inputs: dict, params: dict) ->
     if "n_iter" in params:
         tol = None if params.get("stop") == "none" else params.get("tol", 1e-5)
         coin = "one-coin" in name or "one coin" in name
-        found = dawid_skene(data, params["n_iter"], tol, coin)
+        known = inputs.get("true_labels", params.get("true_labels")) or {}
+        found = dawid_skene(data, params["n_iter"], tol, coin, {int(item): label for item, label in known.items()})
         return {
             "soft_labels": found.soft,
             "priors": found.priors,

@@ -44,8 +44,8 @@ def _loss(inputs: dict, params: dict) -> dict:
         beta=params["scale_neg"],
         threshold=params["thresh"],
         margin=params["margin"],
-        alpha_weight=params.get("scale_pos_weight", 0.0),
-        beta_weight=params.get("scale_neg_weight", 0.0),
+        alpha_weight=params.get("scale_pos_weight", 8.0),
+        beta_weight=params.get("scale_neg_weight", 6.0),
     )
     found.loss.backward()
     used = (found.positives + found.negatives) > 0

@@ -11,9 +11,10 @@ def replay(function: str, inputs: dict, params: dict) -> dict:
     if "multi_true" in inputs:
         out |= fn.label_set_scores(inputs["multi_pred"], inputs["multi_true"], labels)
     if "annot_a" in inputs:
-        place = {name: number for number, name in enumerate(labels)}
+        names = dict.fromkeys([*(labels or []), *inputs["annot_a"], *inputs["annot_b"]])  # a fallback is no label
+        place = {name: number for number, name in enumerate(names)}
         one, two = ([place[name] for name in inputs[key]] for key in ("annot_a", "annot_b"))
-        out["cohen_kappa"] = fn.cohen_kappa(one, two, len(labels))
+        out["cohen_kappa"] = fn.cohen_kappa(one, two, len(names))
     if "pairwise_choice" in inputs:
         choices = inputs["pairwise_choice"]
         out["pairwise_accuracy"] = fn.pairwise_label_accuracy(choices, params.get("choice_positive", 0))
